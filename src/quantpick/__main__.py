@@ -1,0 +1,16 @@
+"""Entry point of ``quantpick`` and ``python -m quantpick``."""
+
+from __future__ import annotations
+
+import sys
+
+from quantpick.cli.main import run
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+"""The use cases, one short function each: what the command line does, and Python code can.
+
+A SPEC names a repo (``OWNER/REPO`` or a catalog alias, ``@REVISION`` after it) and a quant
+(``:LABEL``); a label alone means the default repo. Errors are QuantpickError and its kinds.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantpick.domain import listing as listings
+from quantpick.domain import recommend as deciding
+from quantpick.domain.host import override_host
+from quantpick.domain.licence import notice_name, notice_text
+from quantpick.domain.need import Need
+from quantpick.domain.plan import Download, plan_download
+from quantpick.domain.progress import Silent
+from quantpick.domain.quant import canonical_label
+from quantpick.domain.spec import AUTO, parse_spec
+from quantpick.domain.units import format_gb
+from quantpick.errors import NothingFitsError, NotFoundError, UsageError
+from quantpick.sources import catalog
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from quantpick.domain.host import Backend, Host
+    from quantpick.domain.listing import Listing
+    from quantpick.domain.model import Model, Reference
+    from quantpick.domain.plan import Plan
+    from quantpick.domain.progress import Progress
+    from quantpick.domain.spec import Spec
+    from quantpick.domain.verdict import Recommendation, Verdict
+
+#: Environment variable that names the repo meant when a label stands alone.
+REPO_VARIABLE = "QUANTPICK_REPO"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One quant's verdict, and the recommendation it was judged in."""
+
+    verdict: Verdict
+    recommendation: Recommendation
+
+
+def probe(  # noqa: PLR0913 -- each is a flag of its own
+    *,
+    vram: Sequence[int] = (),
+    ram: int | None = None,
+    backend: Backend | None = None,
+    build: int | None = None,
+    host_file: Path | None = None,
+) -> Host:
+    """Return this machine, or the one in ``host_file``, with the given figures in place.
+
+    ``vram`` has one size in bytes a device; nothing is asked of drivers when it is given.
+    """
+    if host_file is not None:
+        from quantpick.sources.host_file import load_host
+
+        host = load_host(host_file)
+    else:
+        from quantpick.probes import probe_host
+
+        host = probe_host(devices=not vram)
+    return override_host(host, vram=vram, ram=ram, backend=backend, build=build)
+
+
+def recommend(
+    spec: str | None = None, *, host: Host | None = None, need: Need | None = None
+) -> Recommendation:
+    """Weigh every quant of a repo, or the best quant of every catalogued model without a SPEC."""
+    host, need = host or probe(), need or Need()
+    if spec is None:
+        return deciding.recommend_models(list_models(), host, need, reference())
+    return deciding.recommend(load(spec), host, need, reference())
+
+
+def explain(spec: str, *, host: Host | None = None, need: Need | None = None) -> Explanation:
+    """Return why one quant does or does not fit. Raises NotFoundError with near labels."""
+    parsed = _with_default_repo(parse_spec(spec))
+    if parsed.label is None:
+        raise UsageError(f"{spec} names no quant", f"write {spec}:LABEL, for example {spec}:Q4_K_M")
+    model = _load(parsed)
+    answer = deciding.recommend(model, host or probe(), need or Need(), reference())
+    if parsed.label.lower() == AUTO and answer.pick is not None:
+        return Explanation(answer.pick, answer)
+    wanted = canonical_label(parsed.label) or parsed.label
+    for verdict in answer.verdicts:
+        if verdict.file.label == wanted:
+            return Explanation(verdict, answer)
+    near = ", ".join(listings.near_labels(parsed.label, model.labels()))
+    raise NotFoundError(f"{model.repo_id} has no quant {parsed.label}", f"did you mean {near}?")
+
+
+def load(spec: str) -> Model:
+    """Return the model of a SPEC: from the catalog, or live from the Hub where it has none."""
+    return _load(parse_spec(spec))
+
+
+def reference() -> Reference:
+    """Return the reference tables on quants and backends."""
+    return catalog.load_reference()
+
+
+def list_models() -> tuple[Model, ...]:
+    """Return all catalogued models, the largest first."""
+    models = (catalog.load_model(repo_id) for repo_id in catalog.repo_ids())
+    return tuple(sorted(models, key=lambda model: (-model.parameters, model.repo_id)))
+
+
+def plan(spec: str, *, revision: str | None = None, need: Need | None = None) -> Plan:
+    """Return what `download` would fetch for a SPEC, from the repo's real listing."""
+    return download(spec, revision=revision, need=need, dry_run=True).plan
+
+
+def download(  # noqa: PLR0913 -- each is a flag of its own
+    spec: str,
+    *,
+    revision: str | None = None,
+    local_dir: Path | None = Path(),
+    host: Host | None = None,
+    need: Need | None = None,
+    dry_run: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Download:
+    """Fetch one quant, every shard of it, and prove it; ``local_dir`` None means the cache.
+
+    ``revision`` overrides one in the SPEC. The label ``auto`` is the recommendation for ``host``.
+    """
+    from quantpick import hub
+
+    parsed = _with_default_repo(parse_spec(spec))
+    repo_id = _repo_id(parsed)
+    if parsed.label is None:
+        raise UsageError(
+            f"{spec} names no quant", f"write {spec}:LABEL, or {spec}:auto for the recommended one"
+        )
+    progress = progress or Silent()
+    if parsed.repo is not None and parse_spec(spec).repo is None:
+        progress.note(f"{parsed.label} of the default repo {repo_id}")
+    listing = hub.list_repo(repo_id, revision or parsed.revision)
+    label, answer = parsed.label, None
+    if label.lower() == AUTO:
+        answer = _recommend_listed(listing, host or probe(), need or Need())
+        label = _picked(answer).file.label
+    found = plan_download(listing, listings.find_quant(listing, label))
+    licence = catalog.load_licence(listing.license or _known_licence(repo_id))
+    folder = None if local_dir is None else str(local_dir)
+    result = Download(found, folder, licence, dry_run, recommendation=answer)
+    return result if dry_run else _fetch(result, listing, progress, force=force)
+
+
+def _fetch(result: Download, listing: Listing, progress: Progress, *, force: bool) -> Download:
+    from quantpick.fetch import transfer
+
+    if result.local_dir is None:
+        files = transfer.fetch_to_cache(result.plan, listing, progress)
+        return replace(result, files=files)
+    files = transfer.fetch_to_folder(
+        result.plan, listing, Path(result.local_dir), progress, force=force
+    )
+    notice = Path(files[0].local_path).parent / notice_name(listing)
+    notice.write_text(notice_text(listing, result.licence), "utf-8")
+    return replace(result, files=files, notice=str(notice))
+
+
+def _load(spec: Spec) -> Model:
+    repo_id = _repo_id(_with_default_repo(spec))
+    if spec.revision is None and catalog.find_repo_id(repo_id):
+        return catalog.load_model(repo_id)
+    from quantpick import hub
+
+    return _live_model(hub.list_repo(repo_id, spec.revision))
+
+
+def _live_model(listing: Listing) -> Model:
+    from quantpick.sources.repo import model_of
+
+    known = catalog.find_repo_id(listing.repo_id)
+    model = model_of(listing, catalog.load_model(known) if known else None)
+    if not model.files:
+        raise NotFoundError(
+            f"{listing.repo_id} holds no GGUF model that quantpick can tell apart by label",
+            "check the repo name: repos with GGUF files often end in -GGUF",
+        )
+    return model
+
+
+def _recommend_listed(listing: Listing, host: Host, need: Need) -> Recommendation:
+    return deciding.recommend(_live_model(listing), host, need, reference())
+
+
+def _picked(answer: Recommendation) -> Verdict:
+    if answer.pick is not None:
+        return answer.pick
+    raise nothing_fits(answer)
+
+
+def nothing_fits(answer: Recommendation) -> NothingFitsError:
+    """Return the error for a recommendation without a pick; names the nearest choice."""
+    where = answer.model.repo_id if answer.model else "the catalog"
+    if answer.nearest is None:
+        return NothingFitsError(
+            f"no quant of {where} can run here", "see the reasons: quantpick recommend REPO"
+        )
+    needs, capacity = answer.nearest.memory.total, answer.rule.capacity
+    hint = "run quantpick recommend without a repo for a model that fits"
+    return NothingFitsError(
+        f"no quant of {where} fits this machine",
+        f"nearest: {answer.nearest.file.label} of {answer.nearest.repo_id} needs "
+        f"{format_gb(needs)} and leaves no margin in {format_gb(capacity)}",
+        hint if answer.model else "ask for less context with --ctx-size",
+    )
+
+
+def _repo_id(spec: Spec) -> str:
+    repo = spec.repo or _default_repo()
+    return repo if "/" in repo else catalog.resolve_alias(repo)
+
+
+def _with_default_repo(spec: Spec) -> Spec:
+    return spec if spec.repo else replace(spec, repo=_default_repo())
+
+
+def _default_repo() -> str:
+    return os.environ.get(REPO_VARIABLE) or catalog.load_aliases().default
+
+
+def _known_licence(repo_id: str) -> str | None:
+    known = catalog.find_repo_id(repo_id)
+    return catalog.load_model(known).license if known else None

@@ -1,0 +1,69 @@
+"""A Host as plain data: what `quantpick hardware --json` writes and `--host FILE` reads back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from quantpick.domain.host import Backend, Cpu, Device, Engine, Host, MemoryKind, Ram, Warning
+from quantpick.errors import UsageError
+
+
+def host_record(host: Host) -> dict[str, Any]:
+    """Return a host as dictionaries and lists; sizes in bytes."""
+    return asdict(host)
+
+
+def host_from_record(record: object, name: str) -> Host:
+    """Return the host a record describes. Raises UsageError that names the file and the field."""
+    try:
+        return _host(_fields(record))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{name} does not describe a machine: {type(error).__name__}: {error}",
+            "write one with: quantpick hardware --json > host.json",
+        ) from error
+
+
+def _host(record: dict[str, Any]) -> Host:
+    ram, cpu = _fields(record["ram"]), _fields(record.get("cpu") or {})
+    engine = record.get("engine")
+    return Host(
+        ram=Ram(_size(ram["total"]), _free(ram.get("available")), str(ram.get("source", "file"))),
+        cpu=Cpu(cpu.get("name"), cpu.get("cores")),
+        devices=tuple(_device(_fields(row)) for row in record.get("devices") or ()),
+        engine=Engine(_size(engine["build"]), str(engine.get("source", "file"))) if engine else None,
+        warnings=tuple(
+            Warning(str(row["code"]), str(row["message"])) for row in record.get("warnings") or ()
+        ),
+    )
+
+
+def _device(row: dict[str, Any]) -> Device:
+    total = _size(row["total"])
+    backend = row.get("backend")
+    return Device(
+        name=str(row["name"]),
+        backend=None if backend is None else Backend(backend),
+        memory_kind=MemoryKind(row.get("memory_kind", MemoryKind.DEDICATED)),
+        total=total,
+        usable=min(_size(row.get("usable", total)), total),
+        free=_free(row.get("free")),
+        source=str(row.get("source", "file")),
+    )
+
+
+def _fields(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"expected an object, found {type(value).__name__}")
+    return value
+
+
+def _size(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        raise ValueError(f"expected a number above zero, found {value!r}")
+    return value
+
+
+def _free(value: object) -> int | None:
+    return None if value is None or value == 0 else _size(value)

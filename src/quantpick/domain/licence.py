@@ -1,0 +1,39 @@
+"""The licence of a model's weights: its notice, in the words the licence asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from quantpick.domain.listing import Listing
+
+
+@dataclass(frozen=True)
+class Licence:
+    """``licence_id`` is the Hub's (None where the repo states none).
+
+    ``notice`` is the line the licence asks to keep, ``duty`` what passing copies on asks for.
+    """
+
+    licence_id: str | None
+    name: str
+    notice: str | None
+    duty: str | None
+
+
+def notice_name(listing: Listing) -> str:
+    """Return the name of the notice file for a repo's models, unique to the repo."""
+    return f"NOTICE-{listing.repo_id.replace('/', '--')}.txt"
+
+
+def notice_text(listing: Listing, licence: Licence) -> str:
+    """Return the notice written beside a model: where it came from and on what terms."""
+    lines = [
+        f"Model files from {listing.repo_id} on the Hugging Face Hub, commit {listing.revision}.",
+        f"Base model: {listing.base_model or 'not stated'}.",
+        f"Licence: {licence.name}"
+        + (f" ({licence.licence_id})." if licence.licence_id else " by the repo."),
+    ]
+    lines += [text for text in (licence.notice, licence.duty) if text]
+    return "\n".join(lines) + "\n"

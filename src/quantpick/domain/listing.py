@@ -1,0 +1,168 @@
+"""A repo's real listing, and which of its files make up one quant.
+
+What the Hub lists is untrusted: a file whose name could land outside the target folder, or could
+write to the terminal, is never part of a quant.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from quantpick.domain.quant import FileKind, base_label, canonical_label, parse_filename
+from quantpick.errors import IntegrityError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file as the Hub lists it at one commit; ``sha256`` is None for files outside LFS."""
+
+    path: str
+    size: int
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All files of a repo at one commit, and what the repo says of its licence and base."""
+
+    repo_id: str
+    revision: str
+    files: tuple[RemoteFile, ...]
+    license: str | None = None
+    base_model: str | None = None
+    gated: bool = False
+
+
+@dataclass(frozen=True)
+class QuantSet:
+    """The files of one quant at one commit, shards in order."""
+
+    label: str
+    files: tuple[RemoteFile, ...]
+
+
+def unsafe_path(path: str) -> bool:
+    """Whether a path from the Hub could leave its folder or play tricks on a terminal."""
+    parts = path.split("/")
+    return (
+        not path
+        or "\\" in path
+        or _DRIVE.match(path) is not None
+        or any(part in {"", ".", ".."} or part.endswith((" ", ".")) for part in parts)
+        or any(unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} for char in path)
+    )
+
+
+def quant_sets(listing: Listing) -> dict[str, list[QuantSet]]:
+    """Complete quants by label, in listing order; several under one label are told apart by name.
+
+    Projectors, drafts and other companions are left out, and so is an incomplete shard set.
+    """
+    groups: dict[tuple[str, str], list[RemoteFile]] = {}
+    for file in listing.files:
+        name = parse_filename(file.path)
+        if name.kind is FileKind.MODEL and name.label and not unsafe_path(file.path):
+            groups.setdefault((name.label, _set_name(file.path)), []).append(file)
+    sets: dict[str, list[QuantSet]] = {}
+    for (label, _), files in groups.items():
+        shards = _complete(files)
+        if shards is not None:
+            sets.setdefault(label, []).append(QuantSet(label, shards))
+    return sets
+
+
+def find_quant(listing: Listing, label: str) -> QuantSet:
+    """Return the one quant of this label.
+
+    Raises NotFoundError with near labels, IntegrityError for an unsafe name or a missing shard,
+    and NotFoundError listing all candidates when two sets match.
+    """
+    wanted = canonical_label(label) or label
+    sets = quant_sets(listing)
+    found = sets.get(wanted) or [
+        quants[0] for name, quants in sets.items() if base_label(name) == wanted and quants
+    ]
+    if len(found) == 1:
+        return found[0]
+    if len(found) > 1:
+        names = ", ".join(quant.files[0].path for quant in found)
+        raise NotFoundError(
+            f"{label} matches {len(found)} quants of {listing.repo_id}: {names}",
+            *(f"ask for {name}" for name in {quant.label for quant in found} - {wanted}),
+        )
+    raise _missing(listing, wanted, sets)
+
+
+def near_labels(label: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Labels a user may have meant, nearest first; all of them in order when none is near."""
+    labels = list(known)
+    upper = {name.upper(): name for name in labels}
+    close = get_close_matches(label.upper(), upper, n=4, cutoff=0.6)
+    return tuple(upper[name] for name in close) or tuple(labels)
+
+
+def _set_name(path: str) -> str:
+    """Return the path without its shard number: equal for the shards of one set."""
+    return re.sub(r"-\d+-of-(\d+)(?=\.gguf$)", r"-of-\1", path, flags=re.IGNORECASE)
+
+
+def _complete(files: Sequence[RemoteFile]) -> tuple[RemoteFile, ...] | None:
+    """Return a set's files in shard order, None where one is missing or doubled."""
+    names = {parse_filename(file.path): file for file in files}
+    first = next(iter(names))
+    if any(name.raw_part for name in names):
+        return None
+    if first.shard_count is None:
+        return tuple(files) if len(files) == 1 else None
+    by_index = {name.shard_index: file for name, file in names.items()}
+    wanted = range(1, first.shard_count + 1)
+    if len(files) != len(wanted) or any(index not in by_index for index in wanted):
+        return None
+    return tuple(by_index[index] for index in wanted)
+
+
+def _missing(
+    listing: Listing, label: str, sets: Mapping[str, Sequence[QuantSet]]
+) -> NotFoundError | IntegrityError:
+    """Return the error for a label of which no usable quant exists: why, and what there is."""
+    named = [file.path for file in listing.files if _is_model_of(file.path, label)]
+    if any(unsafe_path(path) for path in named):
+        return IntegrityError(
+            f"{listing.repo_id} lists {label} under a file name that is not safe to write",
+            "do not download from this repo; choose another quantizer's repo of the model",
+        )
+    if any(parse_filename(path).raw_part for path in named):
+        return NotFoundError(
+            f"{label} of {listing.repo_id} is cut into raw byte parts, which quantpick cannot join",
+            "choose another quant, or fetch the parts by hand and join them with cat",
+        )
+    if named:
+        count = parse_filename(named[0]).shard_count or len(named)
+        return IntegrityError(
+            f"{label} of {listing.repo_id} is incomplete: {len(named)} of {count} shards are there",
+            "choose another quant, or try again later: an upload may be under way",
+        )
+    if not sets:
+        return NotFoundError(
+            f"{listing.repo_id} holds no GGUF model that quantpick can tell apart by label",
+            "check the repo name: repos with GGUF files often end in -GGUF",
+        )
+    return NotFoundError(
+        f"{listing.repo_id} has no quant {label}",
+        f"did you mean {', '.join(near_labels(label, sets))}?",
+        f"run: quantpick list {listing.repo_id}",
+    )
+
+
+def _is_model_of(path: str, label: str) -> bool:
+    name = parse_filename(path)
+    return name.label == label and name.kind is FileKind.MODEL

@@ -1,0 +1,136 @@
+"""A model as a repo offers it: its shape, its licence and its quants, whatever the source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from quantpick.domain.quant import Family, family_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The figures of a model that decide its memory, named as in GGUF metadata.
+
+    ``sliding_window`` is in tokens, and every ``sliding_window_pattern``-th layer sees the whole
+    context; both are None for a model without sliding windows. ``parameters`` is the count of
+    weights without a separate vision tower.
+    """
+
+    architecture: str
+    parameters: int
+    block_count: int
+    head_count: int
+    head_count_kv: int
+    key_length: int
+    value_length: int
+    embedding_length: int
+    feed_forward_length: int
+    vocab_size: int
+    context_length: int
+    sliding_window: int | None = None
+    sliding_window_pattern: int | None = None
+
+
+@dataclass(frozen=True)
+class QuantFile:
+    """One quant of a repo: a file, or a split set in the order of its shards.
+
+    ``file_bytes`` is the sum over all shards and ``rounded_to`` the step it was rounded to in its
+    source (0 = exact). ``sha256`` has one entry a path, or none where unknown. ``recommended`` is
+    the word of the repo's card, None where it says nothing.
+    """
+
+    label: str
+    file_bytes: int
+    paths: tuple[str, ...]
+    rounded_to: int = 0
+    sha256: tuple[str, ...] = ()
+    recommended: bool | None = None
+    token_embd_type: str | None = None
+    output_type: str | None = None
+
+    @property
+    def split(self) -> bool:
+        """Whether the quant is cut into several files."""
+        return len(self.paths) > 1
+
+    @property
+    def exact(self) -> bool:
+        """Whether the size is known to the byte."""
+        return self.rounded_to == 0
+
+    @property
+    def family(self) -> Family:
+        """Family of the label."""
+        return family_of(self.label)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A repo's offer. ``shape`` is None where nothing trustworthy states it."""
+
+    repo_id: str
+    files: tuple[QuantFile, ...]
+    shape: Shape | None = None
+    revision: str | None = None
+    title: str | None = None
+    base_model: str | None = None
+    base_gated: bool | None = None
+    license: str | None = None
+    quantizer: str | None = None
+    llama_cpp: int | None = None
+    imatrix: bool | None = None
+    prompt_format: str | None = None
+
+    @property
+    def parameters(self) -> int:
+        """Parameter count, 0 where unknown (orders unknown models last)."""
+        return self.shape.parameters if self.shape else 0
+
+    def labels(self) -> tuple[str, ...]:
+        """Labels in the order of the files."""
+        return tuple(file.label for file in self.files)
+
+
+@dataclass(frozen=True)
+class QuantInfo:
+    """What is known of a label wherever it is used.
+
+    ``rank`` orders labels by quality, 1 the best; ``kld`` is the mean KL divergence against F16
+    measured on Llama 3 8B, None where nobody measured it. ``removed_in`` is the llama.cpp build
+    from which files of this label no longer load.
+    """
+
+    label: str
+    bits: int
+    rank: int
+    tier: str
+    note: str
+    tensor_types: tuple[str, ...]
+    kld: float | None = None
+    removed_in: int | None = None
+
+
+@dataclass(frozen=True)
+class TypeSupport:
+    """From which llama.cpp build a tensor type runs on a backend, and who says so."""
+
+    tensor_type: str
+    backend: str
+    since: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The reference tables: labels by name, and backend support that did not exist from the start.
+
+    A (tensor type, backend) pair without a row runs in every build this tool deals with.
+    """
+
+    quants: Mapping[str, QuantInfo]
+    support: tuple[TypeSupport, ...]

@@ -1,0 +1,57 @@
+"""What the user wants of the quant: speed or quality, how much context, which family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Objective(StrEnum):
+    """What to choose for."""
+
+    AUTO = "auto"
+    SPEED = "speed"
+    QUALITY = "quality"
+
+
+class FamilyChoice(StrEnum):
+    """Which families may be picked; AUTO leaves it to the K-or-I rule."""
+
+    AUTO = "auto"
+    K = "k"
+    I = "i"  # noqa: E741 -- the field's own name
+    ANY = "any"
+
+
+class CacheType(StrEnum):
+    """Types llama.cpp can keep the KV cache in."""
+
+    F32 = "f32"
+    F16 = "f16"
+    BF16 = "bf16"
+    Q8_0 = "q8_0"
+    Q5_1 = "q5_1"
+    Q5_0 = "q5_0"
+    Q4_1 = "q4_1"
+    Q4_0 = "q4_0"
+    IQ4_NL = "iq4_nl"
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the type is a block quant (such a V cache needs flash attention)."""
+        return self not in {CacheType.F32, CacheType.F16, CacheType.BF16}
+
+
+#: Context planned for unless the user says otherwise, in tokens.
+DEFAULT_CTX_SIZE = 8192
+
+
+@dataclass(frozen=True)
+class Need:
+    """One request for a recommendation; ``ctx_size`` in tokens."""
+
+    objective: Objective = Objective.AUTO
+    ctx_size: int = DEFAULT_CTX_SIZE
+    type_k: CacheType = CacheType.F16
+    type_v: CacheType = CacheType.F16
+    family: FamilyChoice = FamilyChoice.AUTO

@@ -1,0 +1,119 @@
+"""What was decided about a quant, as values: verdicts, their reasons, and the rule applied.
+
+The words are written in ``render``; ``explain`` and ``--json`` read the same values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from quantpick.domain.host import Host, Warning
+    from quantpick.domain.memory import Memory
+    from quantpick.domain.model import Model, QuantFile
+    from quantpick.domain.need import Need, Objective
+
+
+class Placement(StrEnum):
+    """Where the model would run."""
+
+    FULL_OFFLOAD = "full_offload"
+    PARTIAL_OFFLOAD = "partial_offload"
+    CPU = "cpu"
+    TOO_LARGE = "too_large"
+    INCOMPATIBLE = "incompatible"
+
+
+class ReasonCode(StrEnum):
+    """Why a verdict is what it is."""
+
+    COMFORTABLE = "comfortable"
+    TIGHT = "tight"
+    FILE_TOO_LARGE = "file_too_large"
+    CONTEXT_TOO_LARGE = "context_too_large"
+    CONTEXT_UNKNOWN = "context_unknown"
+    LAYERS_ON_GPU = "layers_on_gpu"
+    FAMILY_EXCLUDED = "family_excluded"
+    BACKEND_TOO_OLD = "backend_too_old"
+    BUILD_UNKNOWN = "build_unknown"
+    TYPE_REMOVED = "type_removed"
+    FORK_ONLY = "fork_only"
+    UNKNOWN_LABEL = "unknown_label"
+    I_QUANT_PREFERRED = "i_quant_preferred"
+    I_QUANT_SLOW = "i_quant_slow"
+    K_FOR_SPEED = "k_for_speed"
+    I_FOR_QUALITY = "i_for_quality"
+    NOT_RECOMMENDED = "not_recommended"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A reason and its figures (sizes in bytes)."""
+
+    code: ReasonCode
+    figures: Mapping[str, int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One quant judged. ``n_gpu_layers`` counts the output layer too, as llama.cpp does.
+
+    It is None where the model's shape is unknown. ``fits`` is under the rule applied.
+    """
+
+    repo_id: str
+    file: QuantFile
+    placement: Placement
+    fits: bool
+    n_gpu_layers: int | None
+    memory: Memory
+    reasons: tuple[Reason, ...]
+
+
+class Pool(StrEnum):
+    """The memory a rule measures the file against."""
+
+    VRAM = "vram"
+    VRAM_AND_RAM = "vram_and_ram"
+    RAM = "ram"
+
+
+class Why(StrEnum):
+    """Why this rule was the one to apply."""
+
+    ASKED = "asked"
+    FITS_GPU = "a_quant_fits_the_gpu"
+    NONE_FITS_GPU = "no_quant_fits_the_gpu"
+    NO_GPU = "no_gpu"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The margin rule applied: a file 1 to 2 GB below ``capacity`` bytes of ``pool``."""
+
+    objective: Objective
+    pool: Pool
+    capacity: int
+    why: Why
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The answer: the pick (None when nothing fits), every verdict best first, and the rule.
+
+    ``model`` is the picked quant's (or the only model asked about; None when no catalogued model
+    fits). ``nearest`` is the verdict that misses by least when nothing fits.
+    """
+
+    model: Model | None
+    host: Host
+    need: Need
+    rule: Rule
+    verdicts: tuple[Verdict, ...]
+    pick: Verdict | None
+    nearest: Verdict | None
+    warnings: tuple[Warning, ...] = ()

@@ -1,0 +1,1 @@
+"""What becomes of a Plan: files on disk, each proven."""

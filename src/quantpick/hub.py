@@ -1,0 +1,255 @@
+"""The only door to huggingface_hub: listings, files, tokens, and its errors in our words.
+
+huggingface_hub takes the endpoint, the token and the cache from its own environment variables
+(``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HOME`` and the rest). It neither retries every call nor sets
+every time limit, so both are added here. A token is never part of a message.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import (
+    DisabledRepoError,
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import logging as hub_logging
+
+from quantpick.domain.listing import Listing, RemoteFile
+from quantpick.errors import (
+    AccessError,
+    DiskError,
+    HubError,
+    IntegrityError,
+    NotFoundError,
+    QuantpickError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from huggingface_hub.hf_api import ModelInfo
+
+_T = TypeVar("_T")
+
+# Its warnings tell of retries and of a disk that is too small; both are dealt with here.
+hub_logging.set_verbosity_error()
+
+#: Seconds to wait for an answer of the Hub's API.
+_TIMEOUT = 20.0
+
+#: Seconds to wait before each further try.
+_WAITS = (1.0, 2.0, 4.0)
+
+#: The longest wait the Hub may ask for in a Retry-After header, in seconds.
+_LONGEST_WAIT = 60.0
+
+_RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
+
+
+def list_repo(repo_id: str, revision: str | None) -> Listing:
+    """Return a repo's files with sizes and sha256 at the commit that ``revision`` names now.
+
+    One call. Raises NotFoundError, AccessError or HubError.
+    """
+    info = _with_retries(
+        lambda: HfApi(library_name="quantpick").model_info(
+            repo_id, revision=revision, files_metadata=True, timeout=_TIMEOUT
+        ),
+        repo_id,
+        revision,
+    )
+    if info.sha is None:
+        raise HubError(f"the Hub names no commit for {repo_id}", "try again later")
+    return Listing(
+        repo_id=repo_id,
+        revision=info.sha,
+        files=tuple(_remote_files(info)),
+        license=_card_value(info, "license"),
+        base_model=_card_value(info, "base_model"),
+        gated=bool(info.gated),
+    )
+
+
+def fetch_file(
+    listing: Listing, path: str, local_dir: Path | None, on_bytes: Callable[[int], None]
+) -> str:
+    """Fetch one listed file below ``local_dir`` or into the cache; return where it is.
+
+    ``on_bytes`` receives byte counts as they arrive. Nothing is checked but the length.
+    Raises NotFoundError, AccessError, HubError, IntegrityError or DiskError.
+    """
+    bar: Any = partial(_Bar, on_bytes)
+    return _with_retries(
+        lambda: hf_hub_download(
+            listing.repo_id,
+            path,
+            revision=listing.revision,
+            local_dir=local_dir,
+            library_name="quantpick",
+            tqdm_class=bar,
+        ),
+        listing.repo_id,
+        listing.revision,
+    )
+
+
+class _Bar:
+    """Stands in for the progress bar that huggingface_hub would draw, and passes its counts on.
+
+    Xet transfers draw two bars; the one for the network repeats what the other counts.
+    """
+
+    def __init__(
+        self, on_bytes: Callable[[int], None], desc: str = "", total: int | None = None, **_: object
+    ) -> None:
+        self._on_bytes = on_bytes
+        self._counts = not desc.endswith("downloading bytes")
+        self.total = total
+        self.n = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, n: float | None = 1) -> None:
+        self.n += int(n or 0)
+        if self._counts:
+            self._on_bytes(int(n or 0))
+
+    def _show(self, *_: object, **__: object) -> None:
+        pass
+
+    close = refresh = set_postfix_str = set_description = set_description_str = _show
+
+
+def _remote_files(info: ModelInfo) -> Iterator[RemoteFile]:
+    for sibling in info.siblings or ():
+        lfs = sibling.lfs
+        size = sibling.size if sibling.size is not None else lfs.size if lfs else None
+        if size is not None:
+            yield RemoteFile(sibling.rfilename, size, lfs.sha256 if lfs else None)
+
+
+def _card_value(info: ModelInfo, field: str) -> str | None:
+    value = (info.card_data or {}).get(field)
+    if isinstance(value, list) and value:
+        value = value[0]
+    return value if isinstance(value, str) else None
+
+
+def _with_retries(call: Callable[[], _T], repo_id: str, revision: str | None) -> _T:
+    for wait in (*_WAITS, None):
+        try:
+            return call()
+        except (OSError, EntryNotFoundError, ValueError) as error:
+            translated = _translate(error, repo_id, revision)
+            if wait is None or not isinstance(translated, HubError) or _offline(error):
+                raise translated from error
+            time.sleep(_asked_wait(error) or wait)
+    raise AssertionError("the last try returns or raises")
+
+
+def _translate(error: Exception, repo_id: str, revision: str | None) -> QuantpickError:
+    """Return our error for one of huggingface_hub's, which hides causes behind other errors."""
+    chain = list(_chain(error))
+    for cause in chain:
+        found = _refusal(cause, repo_id, revision)
+        if found is not None:
+            return found
+    for cause in chain:
+        if isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT, errno.EACCES}:
+            return DiskError(
+                f"cannot write: {cause.strerror}", "free some space or choose another --local-dir"
+            )
+    status = _status(chain)
+    if any(str(cause).startswith("Consistency check failed") for cause in chain):
+        return IntegrityError(
+            f"a file of {repo_id} arrived shorter or longer than the Hub lists it",
+            "run the same command again; if it repeats, the repo or a proxy is at fault",
+        )
+    if status is not None:
+        return HubError(f"the Hub answered {status} for {repo_id}", _hub_hint(status))
+    return HubError(
+        f"cannot reach the Hub for {repo_id}: {type(chain[-1]).__name__}",
+        "check the network, HF_ENDPOINT and proxy settings, then try again",
+    )
+
+
+def _refusal(cause: BaseException, repo_id: str, revision: str | None) -> QuantpickError | None:
+    """Return the error for a clear answer of the Hub that a further try would not change."""
+    status = _status([cause])
+    if isinstance(cause, OfflineModeIsEnabled):
+        return HubError("HF_HUB_OFFLINE is set, so the Hub is not asked", "unset HF_HUB_OFFLINE")
+    if isinstance(cause, GatedRepoError):
+        return AccessError(
+            f"{repo_id} is gated: its licence has to be accepted first",
+            f"accept it on the page of {repo_id} at the Hub, then set HF_TOKEN or run: hf auth login",
+        )
+    if isinstance(cause, DisabledRepoError):
+        return AccessError(f"{repo_id} is disabled by the Hub", "choose another repo of the model")
+    if isinstance(cause, RevisionNotFoundError):
+        return NotFoundError(
+            f"{repo_id} has no revision {revision!r}", "leave --revision out for the newest commit"
+        )
+    if isinstance(cause, RepositoryNotFoundError):
+        return NotFoundError(
+            f"the Hub has no repo {repo_id}, or does not show it to you",
+            "check the spelling; for a private repo set HF_TOKEN or run: hf auth login",
+        )
+    if status in {_UNAUTHORIZED, _FORBIDDEN}:
+        return AccessError(
+            f"the Hub refuses access to {repo_id} ({status})",
+            "set HF_TOKEN to a valid token, or run: hf auth login",
+        )
+    if status == _NOT_FOUND:
+        return NotFoundError(
+            f"a file of {repo_id} that the Hub lists is not there", "try again later"
+        )
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _status(chain: list[BaseException]) -> int | None:
+    for cause in chain:
+        if isinstance(cause, HfHubHTTPError) and cause.response is not None:
+            return int(cause.response.status_code)
+    return None
+
+
+def _asked_wait(error: BaseException) -> float | None:
+    for cause in _chain(error):
+        if isinstance(cause, HfHubHTTPError) and cause.response is not None:
+            asked: Any = cause.response.headers.get("Retry-After", "")
+            return min(float(asked), _LONGEST_WAIT) if asked.isdigit() else None
+    return None
+
+
+def _offline(error: BaseException) -> bool:
+    return any(isinstance(cause, OfflineModeIsEnabled) for cause in _chain(error))
+
+
+def _hub_hint(status: int) -> str:
+    if status == 429:  # noqa: PLR2004 -- the HTTP status is the name
+        return "the Hub limits requests: wait some minutes, or set HF_TOKEN for a higher limit"
+    return "the Hub or a proxy has trouble: try again later"

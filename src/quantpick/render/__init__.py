@@ -1,0 +1,1 @@
+"""Shows values: as text for people, as one JSON document for scripts. Decides nothing."""

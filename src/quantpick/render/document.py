@@ -1,0 +1,178 @@
+"""The JSON contract: one document a command, sizes in bytes, `schema_version` first."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from quantpick.domain.host_record import host_record
+from quantpick.domain.launch import download_command, run_command, server_command
+from quantpick.domain.plan import hf_command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from quantpick.domain.host import Host
+    from quantpick.domain.listing import RemoteFile
+    from quantpick.domain.model import Model, QuantFile, Reference
+    from quantpick.domain.plan import Download, Fetched
+    from quantpick.domain.verdict import Recommendation, Verdict
+    from quantpick.errors import QuantpickError
+
+#: Version of all documents; a new field does not raise it, a changed or lost one does.
+SCHEMA_VERSION = 1
+
+Record = dict[str, Any]
+
+
+def document(command: str, payload: Record) -> str:
+    """Return the text of one command's document."""
+    return json.dumps(
+        {"schema_version": SCHEMA_VERSION, "command": command, **payload},
+        indent=2,
+        ensure_ascii=True,
+    )
+
+
+def error_record(error: QuantpickError) -> Record:
+    """Return an error as a document's `error` field."""
+    return {
+        "code": error.code,
+        "message": error.message,
+        "hints": list(error.hints),
+        "exit_status": error.exit_status,
+    }
+
+
+def recommendation_record(answer: Recommendation) -> Record:
+    """Return a recommendation; `pick` is null when nothing fits."""
+    return {
+        "model": model_record(answer.model) if answer.model else None,
+        "host": host_record(answer.host),
+        "need": asdict(answer.need),
+        "rule": asdict(answer.rule),
+        "pick": _verdict(answer.pick, answer),
+        "nearest": _verdict(answer.nearest, answer),
+        "verdicts": [_verdict(verdict, answer) for verdict in answer.verdicts],
+        "commands": commands_record(answer),
+        "warnings": [asdict(warning) for warning in answer.warnings],
+    }
+
+
+def explanation_record(verdict: Verdict, answer: Recommendation) -> Record:
+    """Return one verdict in place of all of them."""
+    record = recommendation_record(answer)
+    del record["verdicts"], record["nearest"], record["commands"]
+    return {"verdict": _verdict(verdict, answer), **record}
+
+
+def commands_record(answer: Recommendation) -> Record | None:
+    """Return the lines that fetch and run the pick."""
+    if answer.pick is None:
+        return None
+    return {
+        "download": download_command(answer.pick),
+        "run": server_command(answer.pick.file.paths[0], answer.need, answer.pick),
+    }
+
+
+def model_record(model: Model) -> Record:
+    """Return a model without its files."""
+    record = asdict(model)
+    del record["files"]
+    record["llama_cpp"] = f"b{model.llama_cpp}" if model.llama_cpp else None
+    return record
+
+
+def models_record(models: Iterable[Model]) -> Record:
+    """Return the catalog's models."""
+    return {"models": [{**model_record(m), "labels": list(m.labels())} for m in models]}
+
+
+def files_record(model: Model, reference: Reference) -> Record:
+    """Return a model with its quants."""
+    return {
+        "model": model_record(model),
+        "files": [_file(file, reference) for file in model.files],
+    }
+
+
+def hardware_record(host: Host) -> Record:
+    """Return a host, in the form that `--host` reads."""
+    return host_record(host)
+
+
+def download_record(result: Download) -> Record:
+    """Return a download: the plan, and each file that is on disk (none for a dry run)."""
+    plan, answer = result.plan, result.recommendation
+    done = {fetched.file.path: fetched for fetched in result.files}
+    return {
+        "repo_id": plan.repo_id,
+        "revision": plan.revision,
+        "label": plan.label,
+        "include": list(plan.include),
+        "total_bytes": plan.total_bytes,
+        "files": [_remote_file(file, done.get(file.path)) for file in plan.files],
+        "local_dir": result.local_dir,
+        "dry_run": result.dry_run,
+        "license": result.licence.licence_id,
+        "notice": result.notice,
+        "commands": {"hf": hf_command(plan, result.local_dir), "run": run_command(result)},
+        "recommendation": recommendation_record(answer) if answer else None,
+    }
+
+
+def _remote_file(file: RemoteFile, fetched: Fetched | None) -> Record:
+    return {
+        "path": file.path,
+        "bytes": file.size,
+        "sha256": file.sha256,
+        "verified": fetched is not None and fetched.verified,
+        "local_path": fetched.local_path if fetched else None,
+        "reused": fetched is not None and fetched.reused,
+    }
+
+
+def _file(file: QuantFile, reference: Reference) -> Record:
+    info = reference.quants.get(file.label)
+    return {
+        "label": file.label,
+        "file_bytes": file.file_bytes,
+        "exact": file.exact,
+        "rounded_to": file.rounded_to,
+        "split": file.split,
+        "family": file.family,
+        "recommended": file.recommended,
+        "token_embd_type": file.token_embd_type,
+        "output_type": file.output_type,
+        "tier": info.tier if info else None,
+        "paths": list(file.paths),
+        "sha256": list(file.sha256),
+    }
+
+
+def _verdict(verdict: Verdict | None, answer: Recommendation) -> Record | None:
+    if verdict is None:
+        return None
+    memory = verdict.memory
+    return {
+        "repo_id": verdict.repo_id,
+        "label": verdict.file.label,
+        "family": verdict.file.family,
+        "file_bytes": verdict.file.file_bytes,
+        "exact": verdict.file.exact,
+        "split": verdict.file.split,
+        "recommended": verdict.file.recommended,
+        "placement": verdict.placement,
+        "n_gpu_layers": verdict.n_gpu_layers,
+        "fits": verdict.fits,
+        "picked": verdict is answer.pick,
+        "memory": {
+            "weights": memory.weights,
+            "kv_cache": memory.kv_cache,
+            "compute": memory.compute,
+            "total": memory.total,
+        },
+        "reasons": [{"code": reason.code, **reason.figures} for reason in verdict.reasons],
+    }

@@ -1,0 +1,105 @@
+"""Progress of a transfer: a bar on a terminal, plain lines in a pipe, both on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from quantpick.domain.units import format_gb
+from quantpick.render.talk import clean, say
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from quantpick.domain.progress import Progress
+
+#: Seconds between two lines of one step in a pipe.
+_LINE_EVERY = 10.0
+
+
+def progress_display() -> Progress:
+    """Return the display that suits stderr."""
+    return BarProgress() if sys.stderr.isatty() else LineProgress()
+
+
+class LineProgress:
+    """Says when a step starts and ends, and in between at most every ten seconds."""
+
+    def __init__(self) -> None:
+        self._what, self._total, self._done, self._said = "", 0, 0, 0.0
+
+    def start(self, what: str, total_bytes: int) -> None:
+        """Begin a step over this many bytes."""
+        self._what, self._total, self._done = what, total_bytes, 0
+        self._said = time.monotonic()
+        say(f"{what} ({format_gb(total_bytes)})")
+
+    def advance(self, count: int) -> None:
+        """Count bytes of the step as done."""
+        self._done += count
+        if time.monotonic() - self._said >= _LINE_EVERY:
+            self._said = time.monotonic()
+            say(f"{self._what}: {format_gb(self._done)} of {format_gb(self._total)}")
+
+    def finish(self) -> None:
+        """End the step."""
+
+    def note(self, text: str) -> None:
+        """Say something worth a line."""
+        say(text)
+
+
+class BarProgress:
+    """Draws one bar a step, which stays when the step is done."""
+
+    def __init__(self) -> None:
+        self._bars: Bars | None = None
+        self._task: TaskID | None = None
+
+    def start(self, what: str, total_bytes: int) -> None:
+        """Begin a step over this many bytes."""
+        self._bars = _bars()
+        self._bars.start()
+        self._task = self._bars.add_task(clean(what), total=total_bytes)
+
+    def advance(self, count: int) -> None:
+        """Count bytes of the step as done."""
+        if self._bars is not None and self._task is not None:
+            self._bars.advance(self._task, count)
+
+    def finish(self) -> None:
+        """End the step."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def note(self, text: str) -> None:
+        """Say something worth a line."""
+        say(text)
+
+
+def _bars() -> Bars:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.table import Column
+
+    return Progress(
+        TextColumn(
+            "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)
+        ),
+        BarColumn(bar_width=16),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        expand=True,
+    )

@@ -1,0 +1,38 @@
+"""Plain lines to stderr: errors, hints and notes. Loads nothing that is slow to import."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from quantpick.domain.host import Warning
+
+
+def clean(text: str) -> str:
+    """Return a text without characters that a terminal would obey; the Hub's words are untrusted.
+
+    Line breaks go too, so that nothing from outside can start a line of its own.
+    """
+    return "".join("?" if unicodedata.category(c) in {"Cc", "Cf", "Zl", "Zp"} else c for c in text)
+
+
+def say(text: str) -> None:
+    """Print a line to stderr."""
+    print(clean(text), file=sys.stderr, flush=True)
+
+
+def print_error(message: str, hints: Iterable[str]) -> None:
+    """Print an error and what to do next, each hint on its own line."""
+    say(f"error: {message}")
+    for hint in hints:
+        say(f"hint: {hint}")
+
+
+def print_warnings(warnings: Iterable[Warning]) -> None:
+    """Print warnings, one a line."""
+    for warning in warnings:
+        say(f"warning: {warning.message}")

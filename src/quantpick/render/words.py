@@ -1,0 +1,94 @@
+"""The words for verdicts: one short phrase a reason, one sentence a rule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from quantpick.domain.memory import SLOTS
+from quantpick.domain.need import Objective
+from quantpick.domain.units import format_gb, format_gib
+from quantpick.domain.verdict import Placement, Pool, Reason, ReasonCode, Why
+
+if TYPE_CHECKING:
+    from quantpick.domain.need import Need
+    from quantpick.domain.verdict import Rule, Verdict
+
+POOLS = {Pool.VRAM: "VRAM", Pool.VRAM_AND_RAM: "RAM + VRAM", Pool.RAM: "RAM"}
+
+_PHRASES = {
+    ReasonCode.COMFORTABLE: "fits, {margin} to spare",
+    ReasonCode.TIGHT: "tight, {margin} to spare",
+    ReasonCode.FILE_TOO_LARGE: "file too large by {short_by}",
+    ReasonCode.CONTEXT_TOO_LARGE: "file fits, context does not: {short_by} short",
+    ReasonCode.CONTEXT_UNKNOWN: "context not counted: shape unknown",
+    ReasonCode.LAYERS_ON_GPU: "{layers} layers on the GPU",
+    ReasonCode.FAMILY_EXCLUDED: "family {family} was not asked for",
+    ReasonCode.BACKEND_TOO_OLD: "{backend} needs llama.cpp b{since}, yours is b{build}",
+    ReasonCode.BUILD_UNKNOWN: "{backend} needs llama.cpp b{since} or later",
+    ReasonCode.TYPE_REMOVED: "llama.cpp dropped this type in b{removed_in}",
+    ReasonCode.FORK_ONLY: "only the fork ik_llama.cpp loads it",
+    ReasonCode.UNKNOWN_LABEL: "label unknown: cannot be judged",
+    ReasonCode.I_QUANT_PREFERRED: "I-quant: best below 4 bits on {backend}",
+    ReasonCode.I_QUANT_SLOW: "I-quant: slower on {backend} than a K-quant of its size",
+    ReasonCode.K_FOR_SPEED: "{label} ({file_bytes}) would be faster",
+    ReasonCode.I_FOR_QUALITY: "{label} ({file_bytes}) would be better, and slower",
+    ReasonCode.NOT_RECOMMENDED: "its card advises against it",
+}
+
+_SIZES = frozenset({"margin", "short_by", "file_bytes", "capacity", "needs"})
+
+PLACEMENTS = {
+    Placement.FULL_OFFLOAD: "GPU",
+    Placement.PARTIAL_OFFLOAD: "GPU + RAM",
+    Placement.CPU: "RAM",
+    Placement.TOO_LARGE: "-",
+    Placement.INCOMPATIBLE: "-",
+}
+
+_WHY = {
+    Why.ASKED: "as asked",
+    Why.FITS_GPU: "a quant fits the GPU whole",
+    Why.NONE_FITS_GPU: "no quant fits the GPU whole",
+    Why.NO_GPU: "no GPU",
+}
+
+
+def phrase(reason: Reason) -> str:
+    """Return a reason as a short phrase."""
+    figures = {
+        key: format_gb(value) if key in _SIZES and isinstance(value, int) else _name(value)
+        for key, value in reason.figures.items()
+    }
+    return _PHRASES[reason.code].format(**figures)
+
+
+def phrases(verdict: Verdict) -> str:
+    """Return all reasons of a verdict in one line."""
+    return "; ".join(phrase(reason) for reason in verdict.reasons)
+
+
+def rule_sentence(rule: Rule) -> str:
+    """Return which rule was applied and why."""
+    what = {
+        Objective.SPEED: "speed",
+        Objective.QUALITY: "quality",
+        Objective.AUTO: "auto",
+    }[rule.objective]
+    return (
+        f"rule: {what} ({_WHY[rule.why]}): a file 1 to 2 GB below {POOLS[rule.pool]} "
+        f"({format_gb(rule.capacity)} = {format_gib(rule.capacity)})"
+    )
+
+
+def assumptions(need: Need) -> str:
+    """Return what the memory figures assume, in one line."""
+    return (
+        f"needs: file + KV cache + compute buffer of llama-server with {need.ctx_size} tokens, "
+        f"{SLOTS} slots, KV cache {need.type_k}"
+        + ("" if need.type_k is need.type_v else f"/{need.type_v}")
+    )
+
+
+def _name(value: int | str) -> str:
+    names = {"cuda": "CUDA", "rocm": "ROCm", "vulkan": "Vulkan", "metal": "Metal", "cpu": "CPU"}
+    return names.get(str(value), str(value))
