@@ -7,30 +7,26 @@ A SPEC names a repo (``OWNER/REPO`` or a catalog alias, ``@REVISION`` after it) 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from quantpick.domain import listing as listings
 from quantpick.domain import recommend as deciding
 from quantpick.domain.host import override_host
-from quantpick.domain.licence import notice_name, notice_text
+from quantpick.domain.names import near_names
 from quantpick.domain.need import Need
-from quantpick.domain.plan import Download, plan_download
-from quantpick.domain.progress import Silent
 from quantpick.domain.quant import canonical_label
 from quantpick.domain.spec import AUTO, parse_spec
 from quantpick.domain.units import format_gb
-from quantpick.errors import NothingFitsError, NotFoundError, UsageError
+from quantpick.errors import NotFoundError, NothingFitsError, UsageError
 from quantpick.sources import catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from quantpick.domain.host import Backend, Host
     from quantpick.domain.listing import Listing
     from quantpick.domain.model import Model, Reference
-    from quantpick.domain.plan import Plan
+    from quantpick.domain.plan import Download, Plan
     from quantpick.domain.progress import Progress
     from quantpick.domain.spec import Spec
     from quantpick.domain.verdict import Recommendation, Verdict
@@ -39,15 +35,14 @@ if TYPE_CHECKING:
 REPO_VARIABLE = "QUANTPICK_REPO"
 
 
-@dataclass(frozen=True)
-class Explanation:
+class Explanation(NamedTuple):
     """One quant's verdict, and the recommendation it was judged in."""
 
     verdict: Verdict
     recommendation: Recommendation
 
 
-def probe(  # noqa: PLR0913 -- each is a flag of its own
+def probe(
     *,
     vram: Sequence[int] = (),
     ram: int | None = None,
@@ -93,7 +88,7 @@ def explain(spec: str, *, host: Host | None = None, need: Need | None = None) ->
     for verdict in answer.verdicts:
         if verdict.file.label == wanted:
             return Explanation(verdict, answer)
-    near = ", ".join(listings.near_labels(parsed.label, model.labels()))
+    near = ", ".join(near_names(parsed.label, model.labels()))
     raise NotFoundError(f"{model.repo_id} has no quant {parsed.label}", f"did you mean {near}?")
 
 
@@ -123,7 +118,7 @@ def download(  # noqa: PLR0913 -- each is a flag of its own
     *,
     revision: str | None = None,
     local_dir: Path | None = Path(),
-    host: Host | None = None,
+    host: Callable[[], Host] = probe,
     need: Need | None = None,
     dry_run: bool = False,
     force: bool = False,
@@ -131,9 +126,13 @@ def download(  # noqa: PLR0913 -- each is a flag of its own
 ) -> Download:
     """Fetch one quant, every shard of it, and prove it; ``local_dir`` None means the cache.
 
-    ``revision`` overrides one in the SPEC. The label ``auto`` is the recommendation for ``host``.
+    ``revision`` overrides one in the SPEC. The label ``auto`` is the recommendation for the
+    machine that ``host`` returns; it is called for that label only.
     """
     from quantpick import hub
+    from quantpick.domain.listing import find_quant
+    from quantpick.domain.plan import Download, plan_download
+    from quantpick.domain.progress import Silent
 
     parsed = _with_default_repo(parse_spec(spec))
     repo_id = _repo_id(parsed)
@@ -147,9 +146,9 @@ def download(  # noqa: PLR0913 -- each is a flag of its own
     listing = hub.list_repo(repo_id, revision or parsed.revision)
     label, answer = parsed.label, None
     if label.lower() == AUTO:
-        answer = _recommend_listed(listing, host or probe(), need or Need())
+        answer = _recommend_listed(listing, host(), need or Need())
         label = _picked(answer).file.label
-    found = plan_download(listing, listings.find_quant(listing, label))
+    found = plan_download(listing, find_quant(listing, label))
     licence = catalog.load_licence(listing.license or _known_licence(repo_id))
     folder = None if local_dir is None else str(local_dir)
     result = Download(found, folder, licence, dry_run, recommendation=answer)
@@ -157,17 +156,18 @@ def download(  # noqa: PLR0913 -- each is a flag of its own
 
 
 def _fetch(result: Download, listing: Listing, progress: Progress, *, force: bool) -> Download:
+    from quantpick.domain.licence import notice_name, notice_text
     from quantpick.fetch import transfer
 
     if result.local_dir is None:
         files = transfer.fetch_to_cache(result.plan, listing, progress)
-        return replace(result, files=files)
+        return result._replace(files=files)
     files = transfer.fetch_to_folder(
         result.plan, listing, Path(result.local_dir), progress, force=force
     )
     notice = Path(files[0].local_path).parent / notice_name(listing)
     notice.write_text(notice_text(listing, result.licence), "utf-8")
-    return replace(result, files=files, notice=str(notice))
+    return result._replace(files=files, notice=str(notice))
 
 
 def _load(spec: Spec) -> Model:
@@ -225,7 +225,7 @@ def _repo_id(spec: Spec) -> str:
 
 
 def _with_default_repo(spec: Spec) -> Spec:
-    return spec if spec.repo else replace(spec, repo=_default_repo())
+    return spec if spec.repo else spec._replace(repo=_default_repo())
 
 
 def _default_repo() -> str:

@@ -19,6 +19,9 @@ class QuantpickError(Exception):
     code: ClassVar[str] = "bug"
     exit_status: ClassVar[int] = 1
 
+    #: Set once the error is part of a document that was printed.
+    reported: bool = False
+
     def __init__(self, message: str, *hints: str) -> None:
         super().__init__(message)
         self.message = message

@@ -8,6 +8,7 @@ every time limit, so both are added here. A token is never part of a message.
 from __future__ import annotations
 
 import errno
+import logging
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -22,7 +23,6 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import logging as hub_logging
 
 from quantpick.domain.listing import Listing, RemoteFile
 from quantpick.errors import (
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 # Its warnings tell of retries and of a disk that is too small; both are dealt with here.
-hub_logging.set_verbosity_error()
+logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 #: Seconds to wait for an answer of the Hub's API.
 _TIMEOUT = 20.0
@@ -55,7 +55,40 @@ _WAITS = (1.0, 2.0, 4.0)
 _LONGEST_WAIT = 60.0
 
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
-_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
+
+_LOGIN = "set HF_TOKEN to a token that may read it, or run: hf auth login"
+
+#: Answers that stand, by huggingface_hub's error or by HTTP status; the first match counts.
+_REFUSALS: tuple[tuple[type[Exception] | int, type[QuantpickError], str, str], ...] = (
+    (
+        OfflineModeIsEnabled,
+        HubError,
+        "HF_HUB_OFFLINE is set, so the Hub is not asked for {repo_id}",
+        "unset HF_HUB_OFFLINE",
+    ),
+    (
+        GatedRepoError,
+        AccessError,
+        "{repo_id} is gated: its licence has to be accepted first",
+        "accept it on the repo's page at the Hub, then set HF_TOKEN or run: hf auth login",
+    ),
+    (DisabledRepoError, AccessError, "the Hub has disabled {repo_id}", "choose another repo"),
+    (
+        RevisionNotFoundError,
+        NotFoundError,
+        "{repo_id} has no revision {revision}",
+        "leave --revision out for the newest commit",
+    ),
+    (
+        RepositoryNotFoundError,
+        NotFoundError,
+        "the Hub has no repo {repo_id}, or does not show it to you",
+        "check the spelling; for a private repo set HF_TOKEN or run: hf auth login",
+    ),
+    (401, AccessError, "the Hub refuses access to {repo_id} (401)", _LOGIN),
+    (403, AccessError, "the Hub refuses access to {repo_id} (403)", _LOGIN),
+    (404, NotFoundError, "a file that {repo_id} lists is not there (404)", "try again later"),
+)
 
 
 def list_repo(repo_id: str, revision: str | None) -> Listing:
@@ -145,7 +178,7 @@ def _remote_files(info: ModelInfo) -> Iterator[RemoteFile]:
 
 
 def _card_value(info: ModelInfo, field: str) -> str | None:
-    value = (info.card_data or {}).get(field)
+    value = info.card_data.get(field) if info.card_data else None
     if isinstance(value, list) and value:
         value = value[0]
     return value if isinstance(value, str) else None
@@ -192,33 +225,9 @@ def _translate(error: Exception, repo_id: str, revision: str | None) -> Quantpic
 def _refusal(cause: BaseException, repo_id: str, revision: str | None) -> QuantpickError | None:
     """Return the error for a clear answer of the Hub that a further try would not change."""
     status = _status([cause])
-    if isinstance(cause, OfflineModeIsEnabled):
-        return HubError("HF_HUB_OFFLINE is set, so the Hub is not asked", "unset HF_HUB_OFFLINE")
-    if isinstance(cause, GatedRepoError):
-        return AccessError(
-            f"{repo_id} is gated: its licence has to be accepted first",
-            f"accept it on the page of {repo_id} at the Hub, then set HF_TOKEN or run: hf auth login",
-        )
-    if isinstance(cause, DisabledRepoError):
-        return AccessError(f"{repo_id} is disabled by the Hub", "choose another repo of the model")
-    if isinstance(cause, RevisionNotFoundError):
-        return NotFoundError(
-            f"{repo_id} has no revision {revision!r}", "leave --revision out for the newest commit"
-        )
-    if isinstance(cause, RepositoryNotFoundError):
-        return NotFoundError(
-            f"the Hub has no repo {repo_id}, or does not show it to you",
-            "check the spelling; for a private repo set HF_TOKEN or run: hf auth login",
-        )
-    if status in {_UNAUTHORIZED, _FORBIDDEN}:
-        return AccessError(
-            f"the Hub refuses access to {repo_id} ({status})",
-            "set HF_TOKEN to a valid token, or run: hf auth login",
-        )
-    if status == _NOT_FOUND:
-        return NotFoundError(
-            f"a file of {repo_id} that the Hub lists is not there", "try again later"
-        )
+    for kind, error, message, hint in _REFUSALS:
+        if isinstance(cause, kind) if isinstance(kind, type) else status == kind:
+            return error(message.format(repo_id=repo_id, revision=revision), hint)
     return None
 
 

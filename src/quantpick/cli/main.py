@@ -1,32 +1,35 @@
-"""The one boundary where errors become words and an exit status."""
-
-from __future__ import annotations
+"""The program: its commands, loaded when named, and the one boundary where errors become words."""
 
 import os
 import sys
+from importlib import import_module
+from typing import Annotated
 
 import click
 import typer
 
-from quantpick.cli.app import app
-from quantpick.errors import INTERRUPTED, QuantpickError, UsageError
-from quantpick.render import document
+from quantpick.errors import EXIT_STATUSES, INTERRUPTED, QuantpickError, UsageError
 from quantpick.render.talk import print_error, say
+
+#: Each command and where its function is, in the order of `--help`.
+COMMANDS = {
+    "recommend": ("quantpick.cli.recommend", "recommend"),
+    "explain": ("quantpick.cli.recommend", "explain"),
+    "download": ("quantpick.cli.download", "download"),
+    "list": ("quantpick.cli.show", "list_quants"),
+    "hardware": ("quantpick.cli.show", "hardware"),
+}
+
+_EPILOG = "Exit status: " + ", ".join(f"{status} {text}" for status, text in EXIT_STATUSES.items())
 
 
 def run(words: list[str]) -> int:
     """Run a command line and return its exit status."""
-    command = typer.main.get_command(app)
+    name = next((word for word in words if not word.startswith("-")), None)
     try:
+        command = typer.main.get_command(program(name))
         result = command.main(words, prog_name="quantpick", standalone_mode=False)
         sys.stdout.flush()
-    except QuantpickError as error:
-        return _fail(error, words, command)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message(), file=sys.stderr)
-        return UsageError.exit_status
-    except click.ClickException as error:
-        return _fail(_usage_error(error), words, command)
     except (KeyboardInterrupt, click.Abort):
         say("interrupted")
         return INTERRUPTED
@@ -34,40 +37,79 @@ def run(words: list[str]) -> int:
         # The reader has what it wanted; keep the interpreter from complaining as it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:  # noqa: BLE001 -- the command line is the last to see a bug
-        return _report_bug(error, words, command)
+    except Exception as error:
+        return _fail(_expected(error), name or "quantpick", as_json="--json" in words)
     return result if isinstance(result, int) else 0
 
 
-def _fail(error: QuantpickError, words: list[str], command: click.Command) -> int:
-    name = _command_name(words, command)
-    if "--json" in words:
-        # A recommendation that finds nothing has printed its document, with the error in it.
-        if not (error.code == "nothing_fits" and name == "recommend"):
-            print(document.document(name, {"error": document.error_record(error)}))
-    else:
+def program(name: str | None) -> typer.Typer:
+    """Return the typer program with the named command, or with all of them for any other name.
+
+    Building the commands takes longer than most of them run, so only the one in use is built.
+    """
+    app = typer.Typer(
+        help="Pick the GGUF quant that fits your machine, and fetch it, proven intact.",
+        epilog=_EPILOG,
+        add_completion=False,
+        # Plain help: the rich one takes longer to load than to read.
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback()(_root)
+    for command in [name] if name in COMMANDS else COMMANDS:
+        module, function = COMMANDS[command]
+        app.command(command)(getattr(import_module(module), function))
+    return app
+
+
+def _version(value: bool) -> None:
+    if value:
+        from quantpick import __version__
+
+        print(f"quantpick {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    *,
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Hold the options of the program itself."""
+
+
+def _fail(error: QuantpickError, name: str, *, as_json: bool) -> int:
+    if not as_json:
         sys.stdout.flush()
         print_error(error.message, error.hints)
+    elif not error.reported:
+        from quantpick.render.document import error_record, print_document
+
+        print_document(name, {"error": error_record(error)})
     return error.exit_status
 
 
-def _usage_error(error: click.ClickException) -> UsageError:
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    path = context.command_path if context else "quantpick"
-    return UsageError(error.format_message().rstrip("."), f"run: {path} --help")
-
-
-def _report_bug(error: Exception, words: list[str], command: click.Command) -> int:
+def _expected(error: Exception) -> QuantpickError:
+    """Return an error of our family for any error; what is none of ours is a bug."""
+    if isinstance(error, QuantpickError):
+        return error
+    if isinstance(error, click.ClickException):
+        return _usage_error(error)
     import traceback
 
-    bug = QuantpickError(
+    traceback.print_exception(error)
+    return QuantpickError(
         f"bug in quantpick: {type(error).__name__}: {error}",
         "please report it with the command line and the lines above",
     )
-    traceback.print_exception(error)
-    return _fail(bug, words, command)
 
 
-def _command_name(words: list[str], command: click.Command) -> str:
-    names = command.commands if isinstance(command, click.Group) else {}
-    return next((word for word in words if word in names), "quantpick")
+def _usage_error(error: click.ClickException) -> UsageError:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return UsageError("no command given", "run: quantpick --help")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context else "quantpick"
+    return UsageError(error.format_message().rstrip("."), f"run: {path} --help")

@@ -1,14 +1,19 @@
-"""Options that several commands share; the same flag means the same everywhere."""
+"""Options and arguments that commands share; the same flag means the same everywhere.
 
-from __future__ import annotations
+The modules of this room do without deferred annotations: typer reads them at start-up, and real
+objects are faster to read than text.
+"""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from quantpick.domain.host import Backend
-from quantpick.domain.need import DEFAULT_CTX_SIZE, CacheType, FamilyChoice, Objective
+from quantpick import api
+from quantpick.domain.host import Backend, Host
+from quantpick.domain.need import CacheType, FamilyChoice, Objective
+from quantpick.domain.units import parse_build, parse_size
+from quantpick.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
@@ -21,15 +26,10 @@ For = Annotated[
     ),
 ]
 CtxSize = Annotated[
-    int,
-    typer.Option("--ctx-size", "-c", metavar="TOKENS", min=1, help="Context to plan for."),
+    int, typer.Option("--ctx-size", "-c", metavar="TOKENS", min=1, help="Context to plan for.")
 ]
-TypeK = Annotated[
-    CacheType, typer.Option("--cache-type-k", "-ctk", help="Type of the K cache.")
-]
-TypeV = Annotated[
-    CacheType, typer.Option("--cache-type-v", "-ctv", help="Type of the V cache.")
-]
+TypeK = Annotated[CacheType, typer.Option("--cache-type-k", "-ctk", help="Type of the K cache.")]
+TypeV = Annotated[CacheType, typer.Option("--cache-type-v", "-ctv", help="Type of the V cache.")]
 FamilyOption = Annotated[
     FamilyChoice,
     typer.Option(
@@ -64,4 +64,24 @@ LlamaCpp = Annotated[
     ),
 ]
 
-DEFAULT_CTX = DEFAULT_CTX_SIZE
+
+def read_host(
+    vram: list[str] | None,
+    ram: str | None,
+    backend: Backend | None,
+    host_file: Path | None,
+    llama_cpp: str | None,
+) -> Host:
+    """Return the machine that the hardware flags describe, probed where they say nothing."""
+    if host_file is not None and (vram or ram):
+        raise UsageError(
+            "--host describes the whole machine, so --vram and --ram do not go with it",
+            "leave out --host, or --vram and --ram",
+        )
+    return api.probe(
+        vram=[parse_size(size) for size in vram or ()],
+        ram=parse_size(ram) if ram else None,
+        backend=backend,
+        build=parse_build(llama_cpp) if llama_cpp else None,
+        host_file=host_file,
+    )

@@ -1,0 +1,1 @@
+"""Decides. Pure: values in, values out, standard library only; no I/O, clock or environment."""

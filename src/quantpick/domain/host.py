@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick.domain.units import GIB
 from quantpick.errors import UsageError
@@ -31,8 +30,7 @@ class MemoryKind(StrEnum):
     UNIFIED = "unified"
 
 
-@dataclass(frozen=True)
-class Ram:
+class Ram(NamedTuple):
     """System memory in bytes: installed, and available now (None where unknown)."""
 
     total: int
@@ -40,16 +38,14 @@ class Ram:
     source: str
 
 
-@dataclass(frozen=True)
-class Cpu:
+class Cpu(NamedTuple):
     """Processor name and logical cores; None where unknown."""
 
     name: str | None
     cores: int | None
 
 
-@dataclass(frozen=True)
-class Device:
+class Device(NamedTuple):
     """A thing with its own memory, in bytes: on the sticker, usable, free now.
 
     ``usable`` is what programs can have when nothing else runs; ``free`` is None where unknown.
@@ -65,31 +61,28 @@ class Device:
     source: str
 
 
-@dataclass(frozen=True)
-class Engine:
+class Engine(NamedTuple):
     """The llama.cpp build that will load the file."""
 
     build: int
     source: str
 
 
-@dataclass(frozen=True)
-class Warning:  # noqa: A001 -- a warning about the host; the built-in is not used here
-    """Something the user should know about the figures: a stable code and a sentence."""
+class Caveat(NamedTuple):
+    """A warning as a value: what the user should know about the figures, with a stable code."""
 
     code: str
     message: str
 
 
-@dataclass(frozen=True)
-class Host:
+class Host(NamedTuple):
     """One machine. ``devices`` is empty where llama.cpp would compute on the CPU."""
 
     ram: Ram
     cpu: Cpu
     devices: tuple[Device, ...] = ()
     engine: Engine | None = None
-    warnings: tuple[Warning, ...] = ()
+    warnings: tuple[Caveat, ...] = ()
 
     @property
     def backend(self) -> Backend | None:
@@ -126,23 +119,23 @@ def override_host(
     has no device and was given no memory for one.
     """
     if ram is not None:
-        host = replace(host, ram=Ram(total=ram, available=None, source="--ram"))
+        host = host._replace(ram=Ram(total=ram, available=None, source="--ram"))
     if build is not None:
-        host = replace(host, engine=Engine(build, "--llama-cpp"))
+        host = host._replace(engine=Engine(build, "--llama-cpp"))
     if backend is Backend.CPU:
-        return replace(host, devices=())
+        return host._replace(devices=())
     if vram:
-        return replace(host, devices=_stated_devices(vram, backend))
+        return host._replace(devices=_stated_devices(vram, backend))
     if backend is None:
         return host
     if not host.devices and backend is Backend.METAL:
-        return replace(host, devices=(unified_metal_device(host.ram),))
+        return host._replace(devices=(unified_metal_device(host.ram),))
     if not host.devices:
         raise UsageError(
             f"--backend {backend} needs a GPU and none was found",
             "state its memory, for example --vram 24GiB",
         )
-    return replace(host, devices=tuple(replace(d, backend=backend) for d in host.devices))
+    return host._replace(devices=tuple(d._replace(backend=backend) for d in host.devices))
 
 
 def unified_metal_device(ram: Ram) -> Device:

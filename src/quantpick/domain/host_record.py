@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
-from quantpick.domain.host import Backend, Cpu, Device, Engine, Host, MemoryKind, Ram, Warning
+from quantpick.domain.host import Backend, Caveat, Cpu, Device, Engine, Host, MemoryKind, Ram
 from quantpick.errors import UsageError
 
 
 def host_record(host: Host) -> dict[str, Any]:
     """Return a host as dictionaries and lists; sizes in bytes."""
-    return asdict(host)
+    return {
+        "ram": host.ram._asdict(),
+        "cpu": host.cpu._asdict(),
+        "devices": [device._asdict() for device in host.devices],
+        "engine": host.engine._asdict() if host.engine else None,
+        "warnings": [caveat._asdict() for caveat in host.warnings],
+    }
 
 
 def host_from_record(record: object, name: str) -> Host:
@@ -32,9 +37,11 @@ def _host(record: dict[str, Any]) -> Host:
         ram=Ram(_size(ram["total"]), _free(ram.get("available")), str(ram.get("source", "file"))),
         cpu=Cpu(cpu.get("name"), cpu.get("cores")),
         devices=tuple(_device(_fields(row)) for row in record.get("devices") or ()),
-        engine=Engine(_size(engine["build"]), str(engine.get("source", "file"))) if engine else None,
+        engine=Engine(_size(engine["build"]), str(engine.get("source", "file")))
+        if engine
+        else None,
         warnings=tuple(
-            Warning(str(row["code"]), str(row["message"])) for row in record.get("warnings") or ()
+            Caveat(str(row["code"]), str(row["message"])) for row in record.get("warnings") or ()
         ),
     )
 

@@ -25,7 +25,9 @@ def run_command(result: Download) -> str:
     """Return the `llama-server` line for what was fetched, or would be."""
     first = result.files[0].local_path if result.files else result.plan.files[0].path
     answer = result.recommendation
-    return server_command(first, answer.need if answer else Need(), answer and answer.pick)
+    if answer is None:
+        return server_command(first, Need())
+    return server_command(first, answer.need, answer.pick)
 
 
 def server_command(path: str, need: Need, verdict: Verdict | None = None) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from quantpick.domain.listing import Listing
 
 
-@dataclass(frozen=True)
-class Licence:
+class Licence(NamedTuple):
     """``licence_id`` is the Hub's (None where the repo states none).
 
     ``notice`` is the line the licence asks to keep, ``duty`` what passing copies on asks for.

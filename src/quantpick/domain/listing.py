@@ -7,22 +7,17 @@ write to the terminal, is never part of a quant.
 from __future__ import annotations
 
 import re
-import unicodedata
-from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from quantpick.domain.names import near_names, unsafe_path
 from quantpick.domain.quant import FileKind, base_label, canonical_label, parse_filename
 from quantpick.errors import IntegrityError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-_DRIVE = re.compile(r"^[A-Za-z]:")
+    from collections.abc import Mapping, Sequence
 
 
-@dataclass(frozen=True)
-class RemoteFile:
+class RemoteFile(NamedTuple):
     """A file as the Hub lists it at one commit; ``sha256`` is None for files outside LFS."""
 
     path: str
@@ -30,8 +25,7 @@ class RemoteFile:
     sha256: str | None
 
 
-@dataclass(frozen=True)
-class Listing:
+class Listing(NamedTuple):
     """All files of a repo at one commit, and what the repo says of its licence and base."""
 
     repo_id: str
@@ -42,24 +36,11 @@ class Listing:
     gated: bool = False
 
 
-@dataclass(frozen=True)
-class QuantSet:
+class QuantSet(NamedTuple):
     """The files of one quant at one commit, shards in order."""
 
     label: str
     files: tuple[RemoteFile, ...]
-
-
-def unsafe_path(path: str) -> bool:
-    """Whether a path from the Hub could leave its folder or play tricks on a terminal."""
-    parts = path.split("/")
-    return (
-        not path
-        or "\\" in path
-        or _DRIVE.match(path) is not None
-        or any(part in {"", ".", ".."} or part.endswith((" ", ".")) for part in parts)
-        or any(unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} for char in path)
-    )
 
 
 def quant_sets(listing: Listing) -> dict[str, list[QuantSet]]:
@@ -100,14 +81,6 @@ def find_quant(listing: Listing, label: str) -> QuantSet:
             *(f"ask for {name}" for name in {quant.label for quant in found} - {wanted}),
         )
     raise _missing(listing, wanted, sets)
-
-
-def near_labels(label: str, known: Iterable[str]) -> tuple[str, ...]:
-    """Labels a user may have meant, nearest first; all of them in order when none is near."""
-    labels = list(known)
-    upper = {name.upper(): name for name in labels}
-    close = get_close_matches(label.upper(), upper, n=4, cutoff=0.6)
-    return tuple(upper[name] for name in close) or tuple(labels)
 
 
 def _set_name(path: str) -> str:
@@ -158,7 +131,7 @@ def _missing(
         )
     return NotFoundError(
         f"{listing.repo_id} has no quant {label}",
-        f"did you mean {', '.join(near_labels(label, sets))}?",
+        f"did you mean {', '.join(near_names(label, sets))}?",
         f"run: quantpick list {listing.repo_id}",
     )
 

@@ -8,9 +8,7 @@ on, micro-batch 512, four slots over one unified cache.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick.domain.need import CacheType
 
@@ -22,22 +20,21 @@ if TYPE_CHECKING:
 SLOTS = 4
 MICRO_BATCH = 512
 
-#: Bytes an element: block quants hold 32 elements and a scale.
+#: Bytes that 32 elements take: block quants hold 32 elements and a scale.
 _CACHE_BYTES = {
-    CacheType.F32: Fraction(4),
-    CacheType.F16: Fraction(2),
-    CacheType.BF16: Fraction(2),
-    CacheType.Q8_0: Fraction(34, 32),
-    CacheType.Q5_1: Fraction(24, 32),
-    CacheType.Q5_0: Fraction(22, 32),
-    CacheType.Q4_1: Fraction(20, 32),
-    CacheType.Q4_0: Fraction(18, 32),
-    CacheType.IQ4_NL: Fraction(18, 32),
+    CacheType.F32: 128,
+    CacheType.F16: 64,
+    CacheType.BF16: 64,
+    CacheType.Q8_0: 34,
+    CacheType.Q5_1: 24,
+    CacheType.Q5_0: 22,
+    CacheType.Q4_1: 20,
+    CacheType.Q4_0: 18,
+    CacheType.IQ4_NL: 18,
 }
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(NamedTuple):
     """Terms of what a quant needs, in bytes; None marks a term that cannot be known.
 
     ``total`` is the sum of the known terms, so a lower bound when one is unknown.
@@ -85,7 +82,7 @@ def estimate_kv_cache(shape: Shape, need: Need) -> int:
         shape.key_length * _CACHE_BYTES[need.type_k]
         + shape.value_length * _CACHE_BYTES[need.type_v]
     )
-    return int(rows * width)
+    return rows * width // 32
 
 
 def estimate_compute(shape: Shape, need: Need, gpus: int) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick.domain.quant import Family, family_of
 
@@ -11,8 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(NamedTuple):
     """The figures of a model that decide its memory, named as in GGUF metadata.
 
     ``sliding_window`` is in tokens, and every ``sliding_window_pattern``-th layer sees the whole
@@ -35,8 +33,7 @@ class Shape:
     sliding_window_pattern: int | None = None
 
 
-@dataclass(frozen=True)
-class QuantFile:
+class QuantFile(NamedTuple):
     """One quant of a repo: a file, or a split set in the order of its shards.
 
     ``file_bytes`` is the sum over all shards and ``rounded_to`` the step it was rounded to in its
@@ -69,8 +66,7 @@ class QuantFile:
         return family_of(self.label)
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(NamedTuple):
     """A repo's offer. ``shape`` is None where nothing trustworthy states it."""
 
     repo_id: str
@@ -96,8 +92,7 @@ class Model:
         return tuple(file.label for file in self.files)
 
 
-@dataclass(frozen=True)
-class QuantInfo:
+class QuantInfo(NamedTuple):
     """What is known of a label wherever it is used.
 
     ``rank`` orders labels by quality, 1 the best; ``kld`` is the mean KL divergence against F16
@@ -115,8 +110,7 @@ class QuantInfo:
     removed_in: int | None = None
 
 
-@dataclass(frozen=True)
-class TypeSupport:
+class TypeSupport(NamedTuple):
     """From which llama.cpp build a tensor type runs on a backend, and who says so."""
 
     tensor_type: str
@@ -125,8 +119,7 @@ class TypeSupport:
     source: str
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(NamedTuple):
     """The reference tables: labels by name, and backend support that did not exist from the start.
 
     A (tensor type, backend) pair without a row runs in every build this tool deals with.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Objective(StrEnum):
@@ -46,8 +46,7 @@ class CacheType(StrEnum):
 DEFAULT_CTX_SIZE = 8192
 
 
-@dataclass(frozen=True)
-class Need:
+class Need(NamedTuple):
     """One request for a recommendation; ``ctx_size`` in tokens."""
 
     objective: Objective = Objective.AUTO

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick.domain.host import MemoryKind
 from quantpick.domain.memory import Memory, estimate_memory
@@ -20,8 +19,7 @@ TIGHT_MARGIN = 1 * GB
 COMFORTABLE_MARGIN = 2 * GB
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """One way to run a file. ``ram_bytes`` is the part outside the GPU's own memory."""
 
     placement: Placement
@@ -39,7 +37,8 @@ def lay_out(file: QuantFile, shape: Shape | None, host: Host, need: Need) -> Lay
     if partial is not None:
         return partial
     memory = estimate_memory(file.file_bytes, shape, need, gpus=0)
-    fits = memory.total <= host.ram.total
+    # The system and other programs live in RAM as well: the tight margin stays free there.
+    fits = memory.total <= host.ram.total - TIGHT_MARGIN
     placement = Placement.CPU if fits else Placement.TOO_LARGE
     return Layout(placement, 0, memory, memory.total)
 
@@ -53,7 +52,7 @@ def _full_offload(file: QuantFile, shape: Shape | None, host: Host, need: Need) 
 
 
 def _partial_offload(file: QuantFile, shape: Shape | None, host: Host, need: Need) -> Layout | None:
-    """Put as many layers on the GPU as leave the tight margin free there.
+    """Put as many layers on the GPU as leave the tight margin free there and in RAM.
 
     The output layer counts as one more layer of the same size, which overstates a layer by about
     2 % (70B Q4_K_M: 525 MB for a true 513 MB) and so errs towards fewer layers. Without the shape
@@ -61,7 +60,7 @@ def _partial_offload(file: QuantFile, shape: Shape | None, host: Host, need: Nee
     """
     memory = estimate_memory(file.file_bytes, shape, need, gpus=len(host.devices))
     room = host.vram - TIGHT_MARGIN - (memory.compute or 0)
-    if not host.devices or room <= 0 or memory.total > host.pool:
+    if not host.devices or room <= 0 or memory.total > host.pool - TIGHT_MARGIN:
         return None
     if shape is None:
         return Layout(Placement.PARTIAL_OFFLOAD, None, memory, max(0, memory.total - room))
@@ -70,6 +69,6 @@ def _partial_offload(file: QuantFile, shape: Shape | None, host: Host, need: Nee
     on_gpu = layers * layer_bytes + (memory.compute or 0)
     ram_bytes = memory.total - on_gpu
     unified = all(d.memory_kind is MemoryKind.UNIFIED for d in host.devices)
-    if layers < 1 or (ram_bytes > host.ram.total and not unified):
+    if layers < 1 or (ram_bytes > host.ram.total - TIGHT_MARGIN and not unified):
         return None
     return Layout(Placement.PARTIAL_OFFLOAD, layers, memory, ram_bytes)

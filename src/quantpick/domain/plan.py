@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
-
-from quantpick.domain.listing import QuantSet, RemoteFile
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from quantpick.domain.licence import Licence
-    from quantpick.domain.listing import Listing
+    from quantpick.domain.listing import Listing, QuantSet, RemoteFile
     from quantpick.domain.verdict import Recommendation
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """The files of one quant at one commit, and the patterns that match them and nothing else."""
 
     repo_id: str
@@ -31,8 +27,7 @@ class Plan:
         return sum(file.size for file in self.files)
 
 
-@dataclass(frozen=True)
-class Fetched:
+class Fetched(NamedTuple):
     """One file on disk. ``verified`` is False only where the Hub lists no sha256 for it.
 
     ``reused`` marks a file that was there already and needed no transfer.
@@ -44,8 +39,7 @@ class Fetched:
     reused: bool
 
 
-@dataclass(frozen=True)
-class Download:
+class Download(NamedTuple):
     """What a download did, or would do: ``files`` is empty for a dry run.
 
     ``local_dir`` is None for a download into the cache. ``notice`` is the path of the licence

@@ -7,8 +7,8 @@ A label names the scheme of a whole file (Q4_K_M); a tensor type names the encod
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Family(StrEnum):
@@ -38,8 +38,7 @@ class FileKind(StrEnum):
     OTHER = "other"
 
 
-@dataclass(frozen=True)
-class FileName:
+class FileName(NamedTuple):
     """What a file's name says; ``shard_index`` counts from 1 as file names do.
 
     ``raw_part`` marks a plain byte cut (``.gguf.part1of2``) that has to be joined before use.
@@ -68,16 +67,14 @@ _RAW_PART = re.compile(r"\.gguf\.part(\d{1,3})of(\d{1,3})$", re.IGNORECASE | re.
 _PREFIX = re.compile(r"^(?:UD|AD|i1)-", re.IGNORECASE)
 _SPELLING = {"FP16": "F16", "FP32": "F32"}
 
-_FAMILIES = (
-    (re.compile(r"IQ\d_(?:KSS|KS|KT|KL|K|BN)|IQ[56]_|.*_R[48]$"), Family.FORK),
-    (re.compile(r"Q\d_K_[PH]$|IQ\d_(?:XSR|SR|MR)$"), Family.UNKNOWN),
-    (re.compile(r"IQ\d"), Family.I),
-    (re.compile(r"Q\d_K"), Family.K),
-    (re.compile(r"Q\d_[01]"), Family.LEGACY),
-    (re.compile(r"TQ\d"), Family.TERNARY),
-    (re.compile(r"MXFP4|NVFP4"), Family.FP4),
-    (re.compile(r"(?:BF16|F16|F32)$"), Family.FLOAT),
-)
+_FORK_TYPES = ("KSS", "KS", "KT", "KL", "K", "BN")
+_OTHER_FAMILIES = {
+    "TQ1": Family.TERNARY,
+    "TQ2": Family.TERNARY,
+    "MXFP4": Family.FP4,
+    "NVFP4": Family.FP4,
+}
+_AUTHOR_SUFFIXES = ("_P", "_H", "_XSR", "_SR", "_MR")
 
 _KINDS = (
     (re.compile(r"^imatrix|[-_.]imatrix$"), FileKind.IMATRIX),
@@ -107,11 +104,20 @@ def base_label(label: str) -> str:
 def family_of(label: str) -> Family:
     """Family of a label; an author's own word for a mix is UNKNOWN, never a guess."""
     base = base_label(label)
-    _, _, mixed = base.partition("16_")
-    for pattern, family in _FAMILIES:
-        if pattern.match(mixed or base):
-            return family
-    return Family.UNKNOWN
+    if base in {"BF16", "F16", "F32"}:
+        return Family.FLOAT
+    # A label such as BF16_Q4_K names the type of embedding and output before that of the rest.
+    base = base.partition("16_")[2] or base
+    kind, _, rest = base.partition("_")
+    if base.endswith(("_R4", "_R8")) or kind in {"IQ5", "IQ6"}:
+        return Family.FORK
+    if base.endswith(_AUTHOR_SUFFIXES):
+        return Family.UNKNOWN
+    if kind.startswith("IQ"):
+        return Family.FORK if rest in _FORK_TYPES else Family.I
+    if kind.startswith("Q"):
+        return Family.K if rest.startswith("K") else Family.LEGACY
+    return _OTHER_FAMILIES.get(kind, Family.UNKNOWN)
 
 
 def parse_filename(path: str) -> FileName:

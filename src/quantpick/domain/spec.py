@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from quantpick.domain.quant import canonical_label
 from quantpick.errors import UsageError
@@ -18,8 +18,7 @@ _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-@dataclass(frozen=True)
-class Spec:
+class Spec(NamedTuple):
     """One parsed SPEC; ``None`` marks a part that was not given.
 
     ``repo`` is a repo_id when it holds a slash and a catalog alias otherwise.

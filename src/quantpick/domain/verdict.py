@@ -5,14 +5,14 @@ The words are written in ``render``; ``explain`` and ``--json`` read the same va
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from quantpick.domain.host import Host, Warning
+    from quantpick.domain.host import Caveat, Host
     from quantpick.domain.memory import Memory
     from quantpick.domain.model import Model, QuantFile
     from quantpick.domain.need import Need, Objective
@@ -50,16 +50,14 @@ class ReasonCode(StrEnum):
     NOT_RECOMMENDED = "not_recommended"
 
 
-@dataclass(frozen=True)
-class Reason:
+class Reason(NamedTuple):
     """A reason and its figures (sizes in bytes)."""
 
     code: ReasonCode
-    figures: Mapping[str, int | str] = field(default_factory=dict)
+    figures: Mapping[str, int | str] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """One quant judged. ``n_gpu_layers`` counts the output layer too, as llama.cpp does.
 
     It is None where the model's shape is unknown. ``fits`` is under the rule applied.
@@ -91,8 +89,7 @@ class Why(StrEnum):
     NO_GPU = "no_gpu"
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """The margin rule applied: a file 1 to 2 GB below ``capacity`` bytes of ``pool``."""
 
     objective: Objective
@@ -101,8 +98,7 @@ class Rule:
     why: Why
 
 
-@dataclass(frozen=True)
-class Recommendation:
+class Recommendation(NamedTuple):
     """The answer: the pick (None when nothing fits), every verdict best first, and the rule.
 
     ``model`` is the picked quant's (or the only model asked about; None when no catalogued model
@@ -116,4 +112,4 @@ class Recommendation:
     verdicts: tuple[Verdict, ...]
     pick: Verdict | None
     nearest: Verdict | None
-    warnings: tuple[Warning, ...] = ()
+    warnings: tuple[Caveat, ...] = ()

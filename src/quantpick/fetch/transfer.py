@@ -60,9 +60,7 @@ def fetch_to_cache(plan: Plan, listing: Listing, progress: Progress) -> tuple[Fe
     return tuple(_fetch_cached(file, listing, progress) for file in plan.files)
 
 
-def _present(
-    plan: Plan, local_dir: Path, progress: Progress, *, force: bool
-) -> dict[str, Fetched]:
+def _present(plan: Plan, local_dir: Path, progress: Progress, *, force: bool) -> dict[str, Fetched]:
     """Return the files that are there and right. Raises IntegrityError for one that is wrong."""
     present = {}
     for file in plan.files:

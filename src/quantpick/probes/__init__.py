@@ -5,27 +5,32 @@ The room is called probes so that ``quantpick.probe`` can be the public function
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from quantpick.domain.host import Host, Warning
-from quantpick.probes import nvidia, ram
+from quantpick.domain.host import Caveat, Host
+from quantpick.probes import ram
 
 if TYPE_CHECKING:
+    from quantpick.domain.host import Device
     from quantpick.probes.protocol import DeviceSource
 
-#: Sources of devices by name, in the order their devices are listed.
-DEVICE_SOURCES: dict[str, DeviceSource] = {"nvidia": nvidia.probe_devices}
+#: Modules with a source of devices, in the order their devices are listed. Each is loaded, with
+#: the library it needs, when devices are asked for.
+DEVICE_SOURCES = ("nvidia",)
 
 
 def probe_host(*, devices: bool = True) -> Host:
     """Read this machine once: memory, processor and, unless told not to, devices."""
-    found, warnings = [], []
-    for name, probe in DEVICE_SOURCES.items() if devices else ():
+    found: list[Device] = []
+    caveats: list[Caveat] = []
+    for name in DEVICE_SOURCES if devices else ():
         try:
-            answer = probe()
+            source: DeviceSource = import_module(f"quantpick.probes.{name}")
+            answer = source.probe_devices()
         except Exception as error:  # noqa: BLE001 -- a broken driver must not stop the answer
-            warnings.append(Warning(f"{name}_failed", f"{name}: {type(error).__name__}: {error}"))
+            caveats.append(Caveat(f"{name}_failed", f"{name}: {type(error).__name__}: {error}"))
         else:
             found.extend(answer.devices)
-            warnings.extend(answer.warnings)
-    return Host(ram.probe_ram(), ram.probe_cpu(), tuple(found), None, tuple(warnings))
+            caveats.extend(answer.caveats)
+    return Host(ram.probe_ram(), ram.probe_cpu(), tuple(found), None, tuple(caveats))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pynvml
 
-from quantpick.domain.host import Backend, Device, MemoryKind, Warning
+from quantpick.domain.host import Backend, Caveat, Device, MemoryKind
 from quantpick.probes.protocol import Found
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ def probe_devices() -> Found:
         # No library is the ordinary case of a machine without an NVIDIA driver.
         if error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
             return Found()
-        return Found(warnings=(_warning("NVIDIA", error),))
+        return Found(caveats=(_caveat("NVIDIA", error),))
     devices = tuple(answer for answer in answers if isinstance(answer, Device))
-    warnings = tuple(answer for answer in answers if isinstance(answer, Warning))
-    return Found(devices, warnings)
+    caveats = tuple(answer for answer in answers if isinstance(answer, Caveat))
+    return Found(devices, caveats)
 
 
 @contextmanager
@@ -53,13 +53,13 @@ def _nvml() -> Iterator[None]:
         pynvml.nvmlShutdown()
 
 
-def _probe_device(index: int) -> Device | Warning:
+def _probe_device(index: int) -> Device | Caveat:
     try:
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         name = pynvml.nvmlDeviceGetName(handle)
         total, reserved, free = _memory(handle)
     except pynvml.NVMLError as error:
-        return _warning(f"NVIDIA GPU {index}", error)
+        return _caveat(f"NVIDIA GPU {index}", error)
     if total == 0:
         memory = psutil.virtual_memory()
         total, reserved, free = memory.total, 0, memory.available
@@ -83,6 +83,6 @@ def _memory(handle: object) -> tuple[int, int, int]:
     return info.total, info.reserved, info.free
 
 
-def _warning(what: str, error: pynvml.NVMLError) -> Warning:
+def _caveat(what: str, error: pynvml.NVMLError) -> Caveat:
     advice = _ADVICE.get(error.value, str(error))
-    return Warning("nvidia_unreadable", f"{what}: {advice}")
+    return Caveat("nvidia_unreadable", f"{what}: {advice}")

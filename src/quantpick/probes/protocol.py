@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from quantpick.domain.host import Device, Warning
+    from quantpick.domain.host import Caveat, Device
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """Devices a source sees, and what went wrong while it looked."""
 
     devices: tuple[Device, ...] = ()
-    warnings: tuple[Warning, ...] = ()
+    caveats: tuple[Caveat, ...] = ()
 
 
 class DeviceSource(Protocol):
-    """A reader of one driver or file tree; quiet where there is nothing to read."""
+    """A module that reads one driver or file tree; quiet where there is nothing to read."""
 
-    def __call__(self) -> Found:
+    def probe_devices(self) -> Found:
         """Read the devices now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import sys
 from typing import TYPE_CHECKING, Any
 
 from quantpick.domain.host_record import host_record
@@ -13,7 +13,6 @@ from quantpick.domain.plan import hf_command
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from quantpick.domain.host import Host
     from quantpick.domain.listing import RemoteFile
     from quantpick.domain.model import Model, QuantFile, Reference
     from quantpick.domain.plan import Download, Fetched
@@ -26,17 +25,15 @@ SCHEMA_VERSION = 1
 Record = dict[str, Any]
 
 
-def document(command: str, payload: Record) -> str:
-    """Return the text of one command's document."""
-    return json.dumps(
-        {"schema_version": SCHEMA_VERSION, "command": command, **payload},
-        indent=2,
-        ensure_ascii=True,
-    )
+def print_document(command: str, payload: Record) -> None:
+    """Print one command's document: indented on a terminal, on one line in a pipe."""
+    whole = {"schema_version": SCHEMA_VERSION, "command": command, **payload}
+    print(json.dumps(whole, indent=2 if sys.stdout.isatty() else None))
 
 
 def error_record(error: QuantpickError) -> Record:
-    """Return an error as a document's `error` field."""
+    """Return an error as a document's `error` field, and mark it as reported."""
+    error.reported = True
     return {
         "code": error.code,
         "message": error.message,
@@ -45,18 +42,19 @@ def error_record(error: QuantpickError) -> Record:
     }
 
 
-def recommendation_record(answer: Recommendation) -> Record:
-    """Return a recommendation; `pick` is null when nothing fits."""
+def recommendation_record(answer: Recommendation, problem: QuantpickError | None = None) -> Record:
+    """Return a recommendation; when nothing fits, `pick` is null and `error` says why."""
     return {
+        **({"error": error_record(problem)} if problem else {}),
         "model": model_record(answer.model) if answer.model else None,
         "host": host_record(answer.host),
-        "need": asdict(answer.need),
-        "rule": asdict(answer.rule),
+        "need": answer.need._asdict(),
+        "rule": answer.rule._asdict(),
         "pick": _verdict(answer.pick, answer),
         "nearest": _verdict(answer.nearest, answer),
         "verdicts": [_verdict(verdict, answer) for verdict in answer.verdicts],
         "commands": commands_record(answer),
-        "warnings": [asdict(warning) for warning in answer.warnings],
+        "warnings": [warning._asdict() for warning in answer.warnings],
     }
 
 
@@ -79,8 +77,9 @@ def commands_record(answer: Recommendation) -> Record | None:
 
 def model_record(model: Model) -> Record:
     """Return a model without its files."""
-    record = asdict(model)
+    record = model._asdict()
     del record["files"]
+    record["shape"] = model.shape._asdict() if model.shape else None
     record["llama_cpp"] = f"b{model.llama_cpp}" if model.llama_cpp else None
     return record
 
@@ -96,11 +95,6 @@ def files_record(model: Model, reference: Reference) -> Record:
         "model": model_record(model),
         "files": [_file(file, reference) for file in model.files],
     }
-
-
-def hardware_record(host: Host) -> Record:
-    """Return a host, in the form that `--host` reads."""
-    return host_record(host)
 
 
 def download_record(result: Download) -> Record:

@@ -93,9 +93,7 @@ def _bars() -> Bars:
     from rich.table import Column
 
     return Progress(
-        TextColumn(
-            "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)
-        ),
+        TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
         BarColumn(bar_width=16),
         DownloadColumn(),
         TransferSpeedColumn(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from quantpick.domain.host import Warning
+    from quantpick.domain.host import Caveat
 
 
 def clean(text: str) -> str:
@@ -32,7 +32,7 @@ def print_error(message: str, hints: Iterable[str]) -> None:
         say(f"hint: {hint}")
 
 
-def print_warnings(warnings: Iterable[Warning]) -> None:
+def print_warnings(warnings: Iterable[Caveat]) -> None:
     """Print warnings, one a line."""
     for warning in warnings:
         say(f"warning: {warning.message}")

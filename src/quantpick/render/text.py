@@ -15,7 +15,7 @@ from rich.text import Text
 from quantpick.domain.launch import download_command, run_command, server_command
 from quantpick.domain.plan import hf_command
 from quantpick.domain.units import format_gb, format_gib
-from quantpick.render.talk import clean
+from quantpick.render.talk import clean, print_warnings
 from quantpick.render.words import PLACEMENTS, POOLS, assumptions, phrase, phrases, rule_sentence
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def print_recommendation(answer: Recommendation, *, models: bool) -> None:
                 "run": server_command(path, answer.need, answer.pick),
             },
         )
+    print_warnings(answer.warnings)
 
 
 def print_explanation(verdict: Verdict, answer: Recommendation) -> None:
@@ -76,6 +77,7 @@ def print_explanation(verdict: Verdict, answer: Recommendation) -> None:
     console.print(_plain(assumptions(answer.need)))
     if answer.pick is not None and verdict is not answer.pick:
         console.print(_plain(f"the pick is {answer.pick.file.label}"))
+    print_warnings(answer.warnings)
 
 
 def print_models(models: Iterable[Model]) -> None:
@@ -127,6 +129,7 @@ def print_hardware(host: Host) -> None:
     console.print(_plain(f"backend: {host.backend or 'not stated'}"))
     engine = host.engine
     console.print(_plain(f"llama.cpp: b{engine.build}" if engine else "llama.cpp: build unknown"))
+    print_warnings(host.warnings)
 
 
 def print_download(result: Download) -> None:

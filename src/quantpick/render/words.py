@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 POOLS = {Pool.VRAM: "VRAM", Pool.VRAM_AND_RAM: "RAM + VRAM", Pool.RAM: "RAM"}
 
 _PHRASES = {
-    ReasonCode.COMFORTABLE: "fits, {margin} to spare",
-    ReasonCode.TIGHT: "tight, {margin} to spare",
+    ReasonCode.COMFORTABLE: "fits, {left} left",
+    ReasonCode.TIGHT: "tight: file only {margin} below, {left} left",
     ReasonCode.FILE_TOO_LARGE: "file too large by {short_by}",
     ReasonCode.CONTEXT_TOO_LARGE: "file fits, context does not: {short_by} short",
     ReasonCode.CONTEXT_UNKNOWN: "context not counted: shape unknown",
@@ -35,7 +35,7 @@ _PHRASES = {
     ReasonCode.NOT_RECOMMENDED: "its card advises against it",
 }
 
-_SIZES = frozenset({"margin", "short_by", "file_bytes", "capacity", "needs"})
+_SIZES = frozenset({"margin", "left", "short_by", "file_bytes", "capacity", "needs"})
 
 PLACEMENTS = {
     Placement.FULL_OFFLOAD: "GPU",

@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from quantpick.domain.licence import Licence
-from quantpick.domain.listing import near_labels, unsafe_path
 from quantpick.domain.model import Model, QuantFile, QuantInfo, Reference, Shape, TypeSupport
+from quantpick.domain.names import near_names, unsafe_path
 from quantpick.domain.quant import FileKind, canonical_label, parse_filename
 from quantpick.domain.units import parse_build
 from quantpick.errors import IntegrityError, NotFoundError, UsageError
@@ -36,8 +35,7 @@ def catalog_dir() -> Path:
     return Path(override) if override else Path(__file__).parents[1] / "catalog"
 
 
-@dataclass(frozen=True)
-class Aliases:
+class Aliases(NamedTuple):
     """Short names of catalogued repos, and the repo meant when none is named."""
 
     default: str
@@ -48,18 +46,14 @@ def load_aliases() -> Aliases:
     """Read the aliases. Raises IntegrityError on a broken file."""
     document = _read("aliases.json")
     rows = _rows(document, "aliases.json", "aliases")
-    repo_ids = {
-        _text(row, "alias", where): _text(row, "repo_id", where) for where, row in rows
-    }
+    repo_ids = {_text(row, "alias", where): _text(row, "repo_id", where) for where, row in rows}
     return Aliases(_text(document, "default", "aliases.json"), repo_ids)
 
 
 def repo_ids() -> tuple[str, ...]:
     """Return the repo_ids of all catalogued models, sorted: the path is the key."""
     root = catalog_dir() / "models"
-    return tuple(
-        sorted(f"{path.parent.name}/{path.stem}" for path in root.glob("*/*.json"))
-    )
+    return tuple(sorted(f"{path.parent.name}/{path.stem}" for path in root.glob("*/*.json")))
 
 
 def find_repo_id(repo: str) -> str | None:
@@ -74,7 +68,7 @@ def resolve_alias(alias: str) -> str:
     found = find_repo_id(alias)
     if found is not None:
         return found
-    near = near_labels(alias, load_aliases().repo_ids)
+    near = near_names(alias, load_aliases().repo_ids)
     raise NotFoundError(
         f"the catalog has no model {alias!r}",
         f"did you mean {', '.join(near)}?",

@@ -1,0 +1,73 @@
+"""``quantpick list`` and ``quantpick hardware``: what is known, of models and of the machine."""
+
+from typing import Annotated
+
+import typer
+
+from quantpick import api
+from quantpick.cli.options import (
+    BackendOption,
+    HostFile,
+    Json,
+    LlamaCpp,
+    RamOption,
+    Vram,
+    read_host,
+)
+
+
+def list_quants(
+    spec: Annotated[str | None, typer.Argument(metavar="[SPEC]")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """List the catalog's models, or the quants of one repo.
+
+    SPEC is OWNER/REPO or an alias.
+    """
+    if spec is None:
+        _list_models(as_json=as_json)
+        return
+    model, reference = api.load(spec), api.reference()
+    if as_json:
+        from quantpick.render.document import files_record, print_document
+
+        print_document("list", files_record(model, reference))
+    else:
+        from quantpick.render.text import print_quants
+
+        print_quants(model, reference)
+
+
+def _list_models(*, as_json: bool) -> None:
+    models = api.list_models()
+    if as_json:
+        from quantpick.render.document import models_record, print_document
+
+        print_document("list", models_record(models))
+    else:
+        from quantpick.render.text import print_models
+
+        print_models(models)
+
+
+def hardware(
+    *,
+    vram: Vram = None,
+    ram: RamOption = None,
+    backend: BackendOption = None,
+    host_file: HostFile = None,
+    llama_cpp: LlamaCpp = None,
+    as_json: Json = False,
+) -> None:
+    """Show what the probe found, each figure with its source."""
+    host = read_host(vram, ram, backend, host_file, llama_cpp)
+    if as_json:
+        from quantpick.domain.host_record import host_record
+        from quantpick.render.document import print_document
+
+        print_document("hardware", host_record(host))
+    else:
+        from quantpick.render.text import print_hardware
+
+        print_hardware(host)

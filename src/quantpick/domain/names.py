@@ -1,0 +1,35 @@
+"""Names from outside: which are safe to write to disk, and which one a user may have meant."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+def unsafe_path(path: str) -> bool:
+    """Whether a path from the Hub could leave its folder or play tricks on a terminal."""
+    parts = path.split("/")
+    return (
+        not path
+        or "\\" in path
+        or _DRIVE.match(path) is not None
+        or any(part in {"", ".", ".."} or part.endswith((" ", ".")) for part in parts)
+        or any(unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} for char in path)
+    )
+
+
+def near_names(name: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Names a user may have meant, nearest first; all of them in order when none is near."""
+    # Loaded here: only an error needs it.
+    from difflib import get_close_matches  # noqa: PLC0415
+
+    names = list(known)
+    upper = {known_name.upper(): known_name for known_name in names}
+    close = get_close_matches(name.upper(), upper, n=4, cutoff=0.6)
+    return tuple(upper[match] for match in close) or tuple(names)
