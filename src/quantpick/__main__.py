@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
-from quantpick.cli.main import run
+#: Objects made between two passes of the garbage collector. The default of 700 makes it pass some
+#: fifty times while modules load, for nothing: 5 ms of the 90 that a recommendation takes.
+_COLLECT_EVERY = 50_000
 
 
 def main() -> None:
     """Run the command line and exit with its status."""
+    gc.set_threshold(_COLLECT_EVERY)
+    # Loaded here, so that the collector is at rest already.
+    from quantpick.cli.main import run
+
     sys.exit(run(sys.argv[1:]))
 
 

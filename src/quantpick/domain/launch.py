@@ -9,7 +9,7 @@ from quantpick.domain.need import CacheType, Need
 from quantpick.domain.verdict import Placement
 
 if TYPE_CHECKING:
-    from quantpick.domain.plan import Download
+    from quantpick.domain.plan import Download, Plan
     from quantpick.domain.verdict import Verdict
 
 #: Stands for all layers where their number is unknown; llama.cpp clamps it.
@@ -19,6 +19,16 @@ _ALL_LAYERS = 999
 def download_command(verdict: Verdict) -> str:
     """Return the line that fetches a judged quant."""
     return shlex.join(["quantpick", "download", f"{verdict.repo_id}:{verdict.file.label}"])
+
+
+def hf_command(plan: Plan, local_dir: str | None) -> str:
+    """Return the `hf download` line that fetches the same files (None = into the cache)."""
+    words = ["hf", "download", plan.repo_id, "--revision", plan.revision]
+    for pattern in plan.include:
+        words += ["--include", pattern]
+    if local_dir is not None:
+        words += ["--local-dir", local_dir]
+    return shlex.join(words)
 
 
 def run_command(result: Download) -> str:

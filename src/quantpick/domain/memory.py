@@ -8,6 +8,7 @@ on, micro-batch 512, four slots over one unified cache.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick.domain.need import CacheType
@@ -66,6 +67,7 @@ def estimate_memory(file_bytes: int, shape: Shape | None, need: Need, *, gpus: i
     return Memory(file_bytes, estimate_kv_cache(shape, need), estimate_compute(shape, need, gpus))
 
 
+@cache
 def estimate_kv_cache(shape: Shape, need: Need) -> int:
     """Bytes of the KV cache: per layer, cells x (K width + V width) in their types.
 
@@ -85,6 +87,7 @@ def estimate_kv_cache(shape: Shape, need: Need) -> int:
     return rows * width // 32
 
 
+@cache
 def estimate_compute(shape: Shape, need: Need, gpus: int) -> int:
     """Bytes of the compute buffers on all devices (or in RAM, for ``gpus`` = 0).
 

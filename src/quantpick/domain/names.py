@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,14 +19,14 @@ def unsafe_path(path: str) -> bool:
         or "\\" in path
         or _DRIVE.match(path) is not None
         or any(part in {"", ".", ".."} or part.endswith((" ", ".")) for part in parts)
-        or any(unicodedata.category(char) in {"Cc", "Cf", "Zl", "Zp"} for char in path)
+        or not path.isprintable()
     )
 
 
 def near_names(name: str, known: Iterable[str]) -> tuple[str, ...]:
     """Names a user may have meant, nearest first; all of them in order when none is near."""
     # Loaded here: only an error needs it.
-    from difflib import get_close_matches  # noqa: PLC0415
+    from difflib import get_close_matches
 
     names = list(known)
     upper = {known_name.upper(): known_name for known_name in names}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -78,16 +77,6 @@ def include_patterns(quant: QuantSet, listed: list[str]) -> tuple[str, ...]:
     if folder and {path for path in listed if fnmatchcase(path, pattern)} == wanted:
         return (pattern,)
     return tuple(_literal(file.path) for file in quant.files)
-
-
-def hf_command(plan: Plan, local_dir: str | None) -> str:
-    """Return the `hf download` line that fetches the same files (None = into the cache)."""
-    words = ["hf", "download", plan.repo_id, "--revision", plan.revision]
-    for pattern in plan.include:
-        words += ["--include", pattern]
-    if local_dir is not None:
-        words += ["--local-dir", local_dir]
-    return shlex.join(words)
 
 
 def _literal(path: str) -> str:

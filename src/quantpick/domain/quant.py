@@ -56,12 +56,13 @@ _LEGACY = r"Q[1-8]_[01](?:_4_4|_4_8|_8_8|_XL|_L)?"
 _I_QUANT = r"IQ[1-6]_(?:XXS|XSR|XS|SR|S|MR|M|NL|KSS|KS|KT|KL|K|BN)(?:_(?:XL|L))?"
 _OTHER = r"TQ[12]_0|MXFP4(?:_MOE)?|NVFP4"
 _FLOAT = r"BF16|FP?16|FP?32"
+# One pattern for both a label alone and a label inside a name: compiling it is what costs.
 _LABEL = re.compile(
-    rf"(?:(?:UD|AD|i1)-)?"
-    rf"(?:(?:(?:BF16|F16)_)?(?:{_K_QUANT}|{_LEGACY}|{_I_QUANT})(?:_R[48])?|{_OTHER}|{_FLOAT})",
+    rf"(?<![A-Za-z0-9])(?:(?:UD|AD|i1)-)?"
+    rf"(?:(?:(?:BF16|F16)_)?(?:{_K_QUANT}|{_LEGACY}|{_I_QUANT})(?:_R[48])?|{_OTHER}|{_FLOAT})"
+    rf"(?![A-Za-z0-9])",
     re.IGNORECASE | re.ASCII,
 )
-_LABEL_IN_NAME = re.compile(rf"(?<![A-Za-z0-9])(?:{_LABEL.pattern})(?![A-Za-z0-9])", _LABEL.flags)
 _SHARD = re.compile(r"(?:[-.]split)?-(\d{3,6})-of-(\d{3,6})$", re.IGNORECASE | re.ASCII)
 _RAW_PART = re.compile(r"\.gguf\.part(\d{1,3})of(\d{1,3})$", re.IGNORECASE | re.ASCII)
 _PREFIX = re.compile(r"^(?:UD|AD|i1)-", re.IGNORECASE)
@@ -147,5 +148,5 @@ def parse_filename(path: str) -> FileName:
 
 
 def _last_label(text: str) -> str | None:
-    found = [canonical_label(match.group()) for match in _LABEL_IN_NAME.finditer(text)]
+    found = [canonical_label(match.group()) for match in _LABEL.finditer(text)]
     return found[-1] if found else None

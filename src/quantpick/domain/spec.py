@@ -12,10 +12,10 @@ from quantpick.errors import UsageError
 AUTO = "auto"
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
-_REPO_ID = re.compile(rf"{_NAME}/{_NAME}")
-_ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,94}")
-_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}")
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_REPO_ID = rf"{_NAME}/{_NAME}"
+_ALIAS = r"[A-Za-z0-9][A-Za-z0-9._-]{0,94}"
+_REVISION = r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}"
+_LABEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 
 class Spec(NamedTuple):
@@ -38,20 +38,20 @@ def parse_spec(text: str) -> Spec:
     if not colon and canonical_label(target) is not None:
         return Spec(label=target)
     repo, at, revision = target.partition("@")
-    if not _is_repo(repo) or (colon and not _LABEL.fullmatch(label)):
+    if not _is_repo(repo) or (colon and not re.fullmatch(_LABEL, label)):
         raise _unreadable(text)
-    if at and (not _REVISION.fullmatch(revision) or ".." in revision):
+    if at and (not re.fullmatch(_REVISION, revision) or ".." in revision):
         raise _unreadable(text)
     return Spec(repo=repo, revision=revision or None, label=label or None)
 
 
 def is_repo_id(text: str) -> bool:
     """Whether a text has the form ``OWNER/REPO`` that the Hub allows."""
-    return _REPO_ID.fullmatch(text) is not None and "--" not in text and ".." not in text
+    return re.fullmatch(_REPO_ID, text) is not None and "--" not in text and ".." not in text
 
 
 def _is_repo(text: str) -> bool:
-    return is_repo_id(text) or _ALIAS.fullmatch(text) is not None
+    return is_repo_id(text) or re.fullmatch(_ALIAS, text) is not None
 
 
 def _unreadable(text: str) -> UsageError:

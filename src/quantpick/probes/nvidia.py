@@ -10,11 +10,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import psutil
 import pynvml
 
 from quantpick.domain.host import Backend, Caveat, Device, MemoryKind
 from quantpick.probes.protocol import Found
+from quantpick.probes.ram import probe_ram
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,8 +61,8 @@ def _probe_device(index: int) -> Device | Caveat:
     except pynvml.NVMLError as error:
         return _caveat(f"NVIDIA GPU {index}", error)
     if total == 0:
-        memory = psutil.virtual_memory()
-        total, reserved, free = memory.total, 0, memory.available
+        memory = probe_ram()
+        total, reserved, free = memory.total, 0, memory.available or memory.total
         kind = MemoryKind.UNIFIED
     else:
         kind = MemoryKind.DEDICATED

@@ -1,30 +1,55 @@
-"""System memory and processor; the only door to psutil."""
+"""System memory and processor; the only door to psutil.
+
+On Linux the kernel's own table is read: it is what psutil would read, in a tenth of the time that
+loading psutil takes. Everywhere else psutil answers.
+"""
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 from pathlib import Path
-
-import psutil
 
 from quantpick.domain.host import Cpu, Ram
 
+_PROC = Path("/proc")
+_KIB = 1024
 
-def probe_ram() -> Ram:
-    """Read installed and available memory."""
+#: Bytes of cpuinfo to read: the first processor tells the name, and there can be hundreds.
+_CPUINFO_HEAD = 4096
+
+
+def probe_ram(proc: Path = _PROC) -> Ram:
+    """Read installed and available memory. ``proc`` is the kernel's file system."""
+    try:
+        table = parse_meminfo((proc / "meminfo").read_text("ascii", errors="replace"))
+    except OSError:
+        table = {}
+    if "MemTotal" in table:
+        return Ram(table["MemTotal"], table.get("MemAvailable"), str(proc / "meminfo"))
+    import psutil
+
     memory = psutil.virtual_memory()
-    return Ram(total=memory.total, available=memory.available, source="psutil")
+    return Ram(memory.total, memory.available, "psutil")
 
 
-def probe_cpu() -> Cpu:
+def probe_cpu(proc: Path = _PROC) -> Cpu:
     """Read the processor's name and its logical cores."""
-    return Cpu(_cpu_name(Path("/proc/cpuinfo")), psutil.cpu_count())
+    return Cpu(_cpu_name(proc / "cpuinfo"), os.cpu_count())
+
+
+def parse_meminfo(text: str) -> dict[str, int]:
+    """Return the kernel's memory table in bytes; lines without a kB figure are left out."""
+    rows = re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE | re.ASCII)
+    return {name: int(kib) * _KIB for name, kib in rows}
 
 
 def _cpu_name(cpuinfo: Path) -> str | None:
     try:
-        lines = cpuinfo.read_text("utf-8", errors="replace").splitlines()
+        with cpuinfo.open(encoding="utf-8", errors="replace") as file:
+            head = file.read(_CPUINFO_HEAD)
     except OSError:
         return platform.processor() or None
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, None)
+    match = re.search(r"^model name\s*: (.+)$", head, re.MULTILINE)
+    return match.group(1).strip() if match else None

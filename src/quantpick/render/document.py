@@ -7,8 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from quantpick.domain.host_record import host_record
-from quantpick.domain.launch import download_command, run_command, server_command
-from quantpick.domain.plan import hf_command
+from quantpick.domain.launch import download_command, hf_command, run_command, server_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

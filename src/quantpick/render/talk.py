@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ def clean(text: str) -> str:
 
     Line breaks go too, so that nothing from outside can start a line of its own.
     """
-    return "".join("?" if unicodedata.category(c) in {"Cc", "Cf", "Zl", "Zp"} else c for c in text)
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def say(text: str) -> None:

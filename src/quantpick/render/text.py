@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from quantpick.domain.launch import download_command, run_command, server_command
-from quantpick.domain.plan import hf_command
+from quantpick.domain.launch import download_command, hf_command, run_command, server_command
 from quantpick.domain.units import format_gb, format_gib
 from quantpick.render.talk import clean, print_warnings
 from quantpick.render.words import PLACEMENTS, POOLS, assumptions, phrase, phrases, rule_sentence

@@ -10,14 +10,16 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
-from quantpick.domain.licence import Licence
 from quantpick.domain.model import Model, QuantFile, QuantInfo, Reference, Shape, TypeSupport
 from quantpick.domain.names import near_names, unsafe_path
 from quantpick.domain.quant import FileKind, canonical_label, parse_filename
 from quantpick.domain.units import parse_build
 from quantpick.errors import IntegrityError, NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from quantpick.domain.licence import Licence
 
 #: The form of catalog files this version reads.
 SCHEMA = 1
@@ -26,7 +28,6 @@ SCHEMA = 1
 CATALOG_VARIABLE = "QUANTPICK_CATALOG"
 
 _T = TypeVar("_T")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def catalog_dir() -> Path:
@@ -120,12 +121,17 @@ def load_reference() -> Reference:
 
 def load_licence(licence_id: str | None) -> Licence:
     """Return what is known of a licence by its Hub id; an unknown id stands for itself."""
+    # Loaded here: a recommendation does without it.
+    from quantpick.domain import licence
+
     name = "reference/licenses.json"
     for where, row in _rows(_read(name), name, "licenses"):
         if licence_id is not None and row.get("id") == licence_id:
             notice = _optional(row, "notice", str, where)
-            return Licence(licence_id, _text(row, "name", where), notice, _text(row, "duty", where))
-    return Licence(licence_id, licence_id or "not stated", None, None)
+            return licence.Licence(
+                licence_id, _text(row, "name", where), notice, _text(row, "duty", where)
+            )
+    return licence.Licence(licence_id, licence_id or "not stated", None, None)
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -234,7 +240,7 @@ def _quant_file(row: dict[str, Any], where: str, document: dict[str, Any]) -> Qu
     if _text(row, "source", where) not in document.get("sources", {}):
         _broken(where, "its source is not among the file's sources")
     _check_paths(label, paths, where)
-    if sha256 and (len(sha256) != len(paths) or not all(map(_SHA256.fullmatch, sha256))):
+    if sha256 and (len(sha256) != len(paths) or not all(map(_is_sha256, sha256))):
         _broken(where, "sha256 is not one digest of 64 hexadecimal digits a path")
     return QuantFile(
         label=label,
@@ -246,6 +252,10 @@ def _quant_file(row: dict[str, Any], where: str, document: dict[str, Any]) -> Qu
         token_embd_type=_optional(row, "token_embd_type", str, where),
         output_type=_optional(row, "output_type", str, where),
     )
+
+
+def _is_sha256(text: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{64}", text) is not None
 
 
 def _check_paths(label: str, paths: tuple[str, ...], where: str) -> None:
