@@ -148,6 +148,7 @@ def download(  # noqa: PLR0913 -- each is a flag of its own
     if label.lower() == AUTO:
         answer = _recommend_listed(listing, host(), need or Need())
         label = _picked(answer).file.label
+        progress.note(f"recommended for this machine: {label}")
     found = plan_download(listing, find_quant(listing, label))
     licence = catalog.load_licence(listing.license or _known_licence(repo_id))
     folder = None if local_dir is None else str(local_dir)

@@ -50,8 +50,8 @@ def parse_build(text: str) -> int:
 
 
 def format_gb(size: int) -> str:
-    """Return a size in GB with two digits, as model cards print it."""
-    return f"{size / GB:.2f} GB"
+    """Return a size in GB with two digits, as model cards print it; in MB below a tenth of one."""
+    return f"{size / GB:.2f} GB" if abs(size) >= GB // 10 else f"{size / MB:.2f} MB"
 
 
 def format_gib(size: int) -> str:

@@ -44,9 +44,12 @@ def fetch_to_folder(
             present = _present(plan, local_dir, progress, force=force)
             missing = [file for file in plan.files if file.path not in present]
             _check_disk(missing, staging, local_dir)
-            fetched = {f.path: _fetch(f, listing, staging, local_dir, progress) for f in missing}
-            shutil.rmtree(staging, ignore_errors=True)
-            _remove_lock(lock)
+            try:
+                fetched = {
+                    f.path: _fetch(f, listing, staging, local_dir, progress) for f in missing
+                }
+            finally:
+                _tidy(staging, plan, lock)
     except OSError as error:
         raise DiskError(
             f"cannot write below {local_dir}: {error.strerror or error}",
@@ -140,8 +143,14 @@ def _wrong_bytes(listing: Listing, file: RemoteFile, wrong: str) -> IntegrityErr
     )
 
 
-def _remove_lock(lock: Path) -> None:
-    """Remove the lock file while it is held, and the staging root if nothing else is in it."""
+def _tidy(staging: Path, plan: Plan, lock: Path) -> None:
+    """Remove the staging folder unless it holds whole files that a next run can use.
+
+    The lock file goes while it is held, so that nobody can hold a file that is no longer there.
+    """
+    if any((staging / file.path).exists() for file in plan.files):
+        return
+    shutil.rmtree(staging, ignore_errors=True)
     try:
         lock.unlink()
         lock.parent.rmdir()

@@ -1,0 +1,49 @@
+"""Fixtures: quantpick in an empty home, a Hub on loopback, a real model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.command import Command
+from tests.support.gguf_files import real_model, split_gguf
+from tests.support.loopback_hub import LoopbackHub
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def quantpick(tmp_path: Path) -> Command:
+    """Quantpick as a command, in an empty folder with an empty home."""
+    home, work = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    return Command(work, {"HOME": str(home), "HF_HOME": str(home / "hf")})
+
+
+@pytest.fixture
+def hub() -> Iterator[LoopbackHub]:
+    """Return a Hub on loopback with no repos."""
+    with LoopbackHub() as loopback:
+        yield loopback
+
+
+@pytest.fixture
+def online(quantpick: Command, hub: LoopbackHub) -> Command:
+    """Quantpick as a command that talks to the Hub on loopback."""
+    return Command(quantpick.cwd, {**quantpick.env, "HF_ENDPOINT": hub.endpoint})
+
+
+@pytest.fixture(scope="session")
+def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the real Gemma 3 270M Q4_K_M."""
+    return real_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def gemma_shards(gemma: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Return the real model as a split set of two shards."""
+    return split_gguf(gemma, tmp_path_factory.mktemp("shards"), 2)
