@@ -215,7 +215,7 @@ def nothing_fits(answer: Recommendation) -> NothingFitsError:
     return NothingFitsError(
         f"no quant of {where} fits this machine",
         f"nearest: {answer.nearest.file.label} of {answer.nearest.repo_id} needs "
-        f"{format_gb(needs)} and leaves no margin in {format_gb(capacity)}",
+        f"{format_gb(needs)}, there are {format_gb(capacity)}",
         hint if answer.model else "ask for less context with --ctx-size",
     )
 

@@ -90,18 +90,29 @@ def _size_reason(file: QuantFile, layout: Layout, case: Case) -> Reason:
     figures = {"capacity": capacity, "margin": margin, "left": left}
     if margin < TIGHT_MARGIN:
         return Reason(ReasonCode.FILE_TOO_LARGE, {**figures, "short_by": TIGHT_MARGIN - margin})
-    if not _context_fits(layout, case.rule.pool):
-        wanted = 0 if case.rule.pool is Pool.VRAM else TIGHT_MARGIN
-        short_by = max(wanted - left, 1)
+    short_by = _short_by(layout, case)
+    if short_by > 0:
         return Reason(ReasonCode.CONTEXT_TOO_LARGE, {**figures, "short_by": short_by})
     code = ReasonCode.COMFORTABLE if margin >= COMFORTABLE_MARGIN else ReasonCode.TIGHT
     return Reason(code, figures)
 
 
-def _context_fits(layout: Layout, pool: Pool) -> bool:
-    if pool is Pool.VRAM:
-        return layout.placement is Placement.FULL_OFFLOAD
-    return layout.placement is not Placement.TOO_LARGE
+def _partly_on_gpu(layout: Layout, case: Case) -> Reason:
+    """Say how many layers go on the GPU, and what is missing there for all of them."""
+    short_by = layout.memory.total - case.host.vram
+    if layout.n_gpu_layers is None or case.model.shape is None:
+        return Reason(ReasonCode.PARTLY_ON_GPU, {"short_by": short_by})
+    of = case.model.shape.block_count + 1
+    figures = {"layers": layout.n_gpu_layers, "of": of, "short_by": short_by}
+    return Reason(ReasonCode.LAYERS_ON_GPU, figures)
+
+
+def _short_by(layout: Layout, case: Case) -> int:
+    """Return the bytes missing in the rule's memory for file and context together."""
+    if case.rule.pool is not Pool.VRAM:
+        return layout.short_by
+    whole = layout.placement is Placement.FULL_OFFLOAD
+    return 0 if whole else layout.memory.total - case.rule.capacity
 
 
 def _family_reason(family: Family, choice: FamilyChoice) -> Reason | None:
@@ -119,8 +130,8 @@ def _notes(file: QuantFile, info: QuantInfo, layout: Layout, case: Case) -> list
     is_i = file.family is Family.I
     if not layout.memory.complete:
         notes.append(Reason(ReasonCode.CONTEXT_UNKNOWN))
-    if layout.placement is Placement.PARTIAL_OFFLOAD and layout.n_gpu_layers is not None:
-        notes.append(Reason(ReasonCode.LAYERS_ON_GPU, {"layers": layout.n_gpu_layers}))
+    if layout.placement is Placement.PARTIAL_OFFLOAD:
+        notes.append(_partly_on_gpu(layout, case))
     if since is not None and backend is not None:
         notes.append(Reason(ReasonCode.BUILD_UNKNOWN, {"backend": backend, "since": since}))
     if is_i and backend in I_QUANTS_SLOW:

@@ -45,9 +45,14 @@ def nearest(verdicts: Iterable[Verdict]) -> Verdict | None:
         verdict
         for verdict in verdicts
         if verdict.placement is not Placement.INCOMPATIBLE
-        and not _has(verdict, ReasonCode.FAMILY_EXCLUDED)
+        and not has_reason(verdict, ReasonCode.FAMILY_EXCLUDED)
     ]
     return min(able, key=lambda v: (v.memory.total, v.repo_id, v.file.label), default=None)
+
+
+def has_reason(verdict: Verdict, code: ReasonCode) -> bool:
+    """Whether a verdict carries a reason."""
+    return any(reason.code is code for reason in verdict.reasons)
 
 
 def _key(verdict: Verdict, case: Case) -> tuple[int | str, ...]:
@@ -78,7 +83,7 @@ def _k_or_i(verdict: Verdict, info: QuantInfo, case: Case) -> tuple[int, int]:
         return 0, int(info.bits < FOUR_BITS and not is_i)
     if backend in I_QUANTS_SLOW:
         return int(is_i and case.rule.objective is Objective.SPEED), 0
-    doubt = backend is None or _has(verdict, ReasonCode.BUILD_UNKNOWN)
+    doubt = backend is None or has_reason(verdict, ReasonCode.BUILD_UNKNOWN)
     return 0, int(is_i and doubt)
 
 
@@ -93,7 +98,3 @@ def _rivals(verdict: Verdict, pick: Verdict, case: Case) -> bool:
 def _rank(verdict: Verdict, case: Case) -> int:
     info = case.info(verdict.file.label)
     return info.rank if info else len(case.reference.quants)
-
-
-def _has(verdict: Verdict, code: ReasonCode) -> bool:
-    return any(reason.code is code for reason in verdict.reasons)

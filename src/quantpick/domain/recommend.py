@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from quantpick.domain.host import Caveat
 from quantpick.domain.judge import Case, judge
 from quantpick.domain.need import Objective
-from quantpick.domain.rank import nearest, ordered, with_trade_off
-from quantpick.domain.verdict import Placement, Pool, Recommendation, Rule, Why
+from quantpick.domain.rank import has_reason, nearest, ordered, with_trade_off
+from quantpick.domain.verdict import Placement, Pool, ReasonCode, Recommendation, Rule, Why
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,7 @@ def recommend(model: Model, host: Host, need: Need, reference: Reference) -> Rec
         verdicts=verdicts,
         pick=pick,
         nearest=None if pick else nearest(verdicts),
-        warnings=_caveats(model, need, host, pick),
+        warnings=_caveats(case, verdicts, pick),
     )
 
 
@@ -92,19 +92,31 @@ def rules(objective: Objective, host: Host) -> tuple[Rule, ...]:
     }[objective]
 
 
-def _caveats(model: Model, need: Need, host: Host, pick: Verdict | None) -> tuple[Caveat, ...]:
-    """Return the host's warnings, and what the wanted context and the memory free now add."""
+def _caveats(case: Case, verdicts: Sequence[Verdict], pick: Verdict | None) -> tuple[Caveat, ...]:
+    """Return the host's warnings, and what the need and the verdicts add to them."""
+    host, shape = case.host, case.model.shape
     caveats = list(host.warnings)
-    if model.shape is not None and need.ctx_size > model.shape.context_length:
-        trained = f"the model was trained for {model.shape.context_length} tokens"
+    if shape is not None and case.need.ctx_size > shape.context_length:
+        trained = f"the model was trained for {shape.context_length} tokens"
         caveats.append(Caveat("context_beyond_trained", f"{trained}, fewer than asked for"))
-    if pick is None:
-        return tuple(caveats)
+    if any(has_reason(verdict, ReasonCode.BUILD_UNKNOWN) for verdict in verdicts):
+        message = f"on {host.backend} some quants need a newer llama.cpp than others"
+        caveats.append(
+            Caveat("build_unknown", f"{message}; state your build, such as --llama-cpp b10587")
+        )
+    if pick is not None:
+        caveats += _memory_in_use(host, pick)
+    return tuple(caveats)
+
+
+def _memory_in_use(host: Host, pick: Verdict) -> list[Caveat]:
+    """Return a warning where the pick fits the machine, but not what is free of it now."""
     free = [device.free for device in host.devices if device.free is not None]
-    whole = pick.placement is Placement.FULL_OFFLOAD and len(free) == len(host.devices)
-    if whole and sum(free) < pick.memory.total:
-        caveats.append(Caveat("vram_in_use", "other programs hold VRAM that this quant needs"))
+    if pick.placement is Placement.FULL_OFFLOAD:
+        known = len(free) == len(host.devices)
+        if known and sum(free) < pick.memory.total:
+            return [Caveat("vram_in_use", "other programs hold VRAM that this quant needs")]
     available = host.ram.available
     if pick.placement is Placement.CPU and available is not None and available < pick.memory.total:
-        caveats.append(Caveat("ram_in_use", "other programs hold RAM that this quant needs"))
-    return tuple(caveats)
+        return [Caveat("ram_in_use", "other programs hold RAM that this quant needs")]
+    return []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from quantpick.domain.quant import canonical_label
 from quantpick.errors import UsageError
 
 #: The label that asks for the recommended quant.
@@ -15,6 +14,8 @@ _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
 _REPO_ID = rf"{_NAME}/{_NAME}"
 _ALIAS = r"[A-Za-z0-9][A-Za-z0-9._-]{0,94}"
 _REVISION = r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}"
+#: How quant labels begin, so that a mistyped one is still taken for a label.
+_LABEL_LIKE = r"(?i:(?:ud-|i1-)?(?:i?q\d|tq\d|b?f(?:16|32)|fp(?:16|32)|mxfp4|nvfp4))"
 _LABEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 
@@ -30,12 +31,12 @@ class Spec(NamedTuple):
 
 
 def parse_spec(text: str) -> Spec:
-    """Read ``[REPO[@REVISION]][:LABEL]``; a word that is a quant label stands for itself.
+    """Read ``[REPO[@REVISION]][:LABEL]``; a word that begins as a label does is one.
 
     Raises UsageError when a part holds characters that no Hub name can have.
     """
     target, colon, label = text.strip().partition(":")
-    if not colon and canonical_label(target) is not None:
+    if not colon and re.match(_LABEL_LIKE, target):
         return Spec(label=target)
     repo, at, revision = target.partition("@")
     if not _is_repo(repo) or (colon and not re.fullmatch(_LABEL, label)):

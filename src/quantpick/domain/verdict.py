@@ -37,6 +37,7 @@ class ReasonCode(StrEnum):
     CONTEXT_TOO_LARGE = "context_too_large"
     CONTEXT_UNKNOWN = "context_unknown"
     LAYERS_ON_GPU = "layers_on_gpu"
+    PARTLY_ON_GPU = "partly_on_gpu"
     FAMILY_EXCLUDED = "family_excluded"
     BACKEND_TOO_OLD = "backend_too_old"
     BUILD_UNKNOWN = "build_unknown"

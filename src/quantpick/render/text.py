@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from quantpick.domain.launch import download_command, hf_command, run_command, server_command
-from quantpick.domain.units import format_gb, format_gib
+from quantpick.domain.quant import base_label
+from quantpick.domain.units import GB, format_gb, format_gib
 from quantpick.render.talk import clean, print_warnings
-from quantpick.render.words import PLACEMENTS, POOLS, assumptions, phrase, phrases, rule_sentence
+from quantpick.render.words import POOLS, assumptions, brief, phrase, phrases, rule_sentence, where
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from quantpick.domain.model import Model, QuantFile, Reference
     from quantpick.domain.plan import Download
     from quantpick.domain.verdict import Recommendation, Verdict
+
+#: Columns of prose: they take what is left of the line, and fold.
+_FOLDED = frozenset({"why", "note"})
+
+_CARD = {True: "yes", False: "avoid", None: ""}
+_ROUNDED = "~ marks a size that is rounded in its source"
 
 #: Width of lines in a pipe, where nothing needs to be folded.
 _PIPE_WIDTH = 240
@@ -39,10 +46,13 @@ def print_recommendation(answer: Recommendation, *, models: bool) -> None:
         console.print(_plain(f"{answer.model.repo_id} on {machine(answer.host)}"))
     else:
         console.print(_plain(f"catalogued models on {machine(answer.host)}"))
-    console.print(_verdict_table(answer, models=models))
+    _print_table(console, _verdict_table(answer, models=models))
+    if not all(verdict.file.exact for verdict in answer.verdicts):
+        console.print(_plain(_ROUNDED))
     console.print(_plain(rule_sentence(answer.rule)))
     console.print(_plain(assumptions(answer.need)))
     if answer.pick is not None:
+        console.print(_plain(f"pick: {answer.pick.file.label}: {phrases(answer.pick)}"))
         path = answer.pick.file.paths[0]
         _print_commands(
             console,
@@ -61,6 +71,7 @@ def print_explanation(verdict: Verdict, answer: Recommendation) -> None:
     outcome = "the pick" if verdict is answer.pick else "fits" if verdict.fits else "does not fit"
     console.print(_plain(f"{verdict.file.label} of {verdict.repo_id}: {outcome}"))
     table = _table("", "", "")
+    table.show_header = False
     exact = "" if verdict.file.exact else "rounded in its source"
     table.add_row("file", format_gb(memory.weights), exact)
     table.add_row("KV cache", _known(memory.kv_cache), f"{answer.need.ctx_size} tokens")
@@ -69,7 +80,7 @@ def print_explanation(verdict: Verdict, answer: Recommendation) -> None:
     table.add_row(POOLS[rule.pool], format_gb(rule.capacity), format_gib(rule.capacity))
     margin = rule.capacity - verdict.file.file_bytes
     table.add_row("file to memory", format_gb(margin), "the rule wants 1 to 2 GB, or more")
-    console.print(table)
+    _print_table(console, table)
     for reason in verdict.reasons:
         console.print(_plain(f"- {phrase(reason)}"))
     console.print(_plain(rule_sentence(rule)))
@@ -91,26 +102,29 @@ def print_models(models: Iterable[Model]) -> None:
             f"{format_gb(sizes[0])} to {format_gb(sizes[-1])}",
             model.license or "not stated",
         )
-    _console().print(table)
+    _print_table(_console(), table)
 
 
 def print_quants(model: Model, reference: Reference) -> None:
     """Print one repo's quants."""
     console = _console()
     console.print(_plain(f"{model.repo_id} ({model.license or 'licence not stated'})"))
-    table = _table("label", "size", "files", "family", "quality", "note")
+    table = _table("label", "size GB", "files", "family", "quality", "card", "note")
     for file in model.files:
-        info = reference.quants.get(file.label)
+        info = reference.quants.get(base_label(file.label))
         table.add_row(
             file.label,
-            _size(file),
+            _rounded(file),
             str(len(file.paths)),
             file.family,
             info.tier if info else "unknown",
-            clean(_note(file, info.note if info else "")),
+            _CARD[file.recommended],
+            info.note if info else "",
         )
-    console.print(table)
-    console.print(_plain("~ marks a size that is rounded in its source"))
+    _print_table(console, table)
+    console.print(_plain("card: what the repo's card advises"))
+    if not all(file.exact for file in model.files):
+        console.print(_plain(_ROUNDED))
 
 
 def print_hardware(host: Host) -> None:
@@ -122,7 +136,7 @@ def print_hardware(host: Host) -> None:
     for device in host.devices:
         table.add_row(*_device_row(device))
     console = _console()
-    console.print(table)
+    _print_table(console, table)
     cores = "unknown cores" if host.cpu.cores is None else f"{host.cpu.cores} cores"
     console.print(_plain(f"CPU: {host.cpu.name or 'unknown'}, {cores}"))
     console.print(_plain(f"backend: {host.backend or 'not stated'}"))
@@ -161,18 +175,19 @@ def machine(host: Host) -> str:
 
 
 def _verdict_table(answer: Recommendation, *, models: bool) -> Table:
-    table = _table("", *(["model"] if models else []), "label", "size", "files", "needs", "where")
-    table.add_column("why", overflow="fold", ratio=1)
+    """Return the verdicts in columns that fit 80 characters; sizes in GB."""
+    names = ["model", "label"] if models else ["label", "files", "family"]
+    table = _table("", *names, "size GB", "needs GB", "where", "why")
     for verdict in answer.verdicts:
-        picked = verdict is answer.pick
-        cells = [verdict.repo_id.rpartition("/")[2]] if models else []
-        cells += [
-            verdict.file.label,
-            _size(verdict.file),
-            str(len(verdict.file.paths)),
-            format_gb(verdict.memory.total) + ("" if verdict.memory.complete else "+"),
-            PLACEMENTS[verdict.placement] if verdict.fits else "-",
-            clean(phrases(verdict)),
+        picked, file = verdict is answer.pick, verdict.file
+        model = verdict.repo_id.rpartition("/")[2].removesuffix("-GGUF").removesuffix("-Instruct")
+        needs = f"{verdict.memory.total / GB:.2f}" + ("" if verdict.memory.complete else "+")
+        cells = [
+            *([model, file.label] if models else [file.label, str(len(file.paths)), file.family]),
+            _rounded(file),
+            needs,
+            where(verdict) if verdict.fits else "-",
+            clean(brief(verdict)),
         ]
         style = "bold" if picked else "" if verdict.fits else "dim"
         table.add_row(">" if picked else "", *cells, style=style)
@@ -204,10 +219,22 @@ def _console() -> Console:
     return console
 
 
+def _print_table(console: Console, table: Table) -> None:
+    """Print a table; in a pipe without the blanks that fill its last column."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        console.print(_plain(line.rstrip()), soft_wrap=True)
+
+
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="underline", show_edge=False)
     for column in columns:
-        table.add_column(column, no_wrap=True)
+        folds = column in _FOLDED
+        table.add_column(column, no_wrap=not folds, overflow="fold", ratio=1 if folds else None)
     return table
 
 
@@ -215,14 +242,10 @@ def _plain(text: str) -> Text:
     return Text(clean(text))
 
 
-def _size(file: QuantFile) -> str:
-    return format_gb(file.file_bytes) if file.exact else f"~{format_gb(file.file_bytes)}"
+def _rounded(file: QuantFile) -> str:
+    """Return a file's size in GB, marked where its source rounded it."""
+    return f"{'' if file.exact else '~'}{file.file_bytes / GB:.2f}"
 
 
 def _known(size: int | None) -> str:
     return "unknown" if size is None else format_gb(size)
-
-
-def _note(file: QuantFile, note: str) -> str:
-    card = {True: "Recommended by its card.", False: "Its card advises against it."}
-    return f"{card[file.recommended]} {note}" if file.recommended is not None else note

@@ -21,7 +21,8 @@ _PHRASES = {
     ReasonCode.FILE_TOO_LARGE: "file too large by {short_by}",
     ReasonCode.CONTEXT_TOO_LARGE: "file fits, context does not: {short_by} short",
     ReasonCode.CONTEXT_UNKNOWN: "context not counted: shape unknown",
-    ReasonCode.LAYERS_ON_GPU: "{layers} layers on the GPU",
+    ReasonCode.LAYERS_ON_GPU: "{layers} of {of} layers on the GPU, {short_by} short for all",
+    ReasonCode.PARTLY_ON_GPU: "partly on the GPU, {short_by} short for all",
     ReasonCode.FAMILY_EXCLUDED: "family {family} was not asked for",
     ReasonCode.BACKEND_TOO_OLD: "{backend} needs llama.cpp b{since}, yours is b{build}",
     ReasonCode.BUILD_UNKNOWN: "{backend} needs llama.cpp b{since} or later",
@@ -35,11 +36,27 @@ _PHRASES = {
     ReasonCode.NOT_RECOMMENDED: "its card advises against it",
 }
 
+#: The same in a table, where most reasons go without saying or stand in a column of their own.
+_BRIEF = {
+    ReasonCode.COMFORTABLE: "{left} left",
+    ReasonCode.TIGHT: "tight, {left} left",
+    ReasonCode.FILE_TOO_LARGE: "{short_by} too large",
+    ReasonCode.CONTEXT_TOO_LARGE: "context {short_by} short",
+    ReasonCode.CONTEXT_UNKNOWN: "context not counted",
+    ReasonCode.FAMILY_EXCLUDED: "not asked for",
+    ReasonCode.BACKEND_TOO_OLD: "needs b{since}",
+    ReasonCode.BUILD_UNKNOWN: "from b{since}",
+    ReasonCode.TYPE_REMOVED: "dead since b{removed_in}",
+    ReasonCode.FORK_ONLY: "ik_llama.cpp only",
+    ReasonCode.UNKNOWN_LABEL: "unknown label",
+    ReasonCode.I_QUANT_SLOW: "slow on {backend}",
+    ReasonCode.NOT_RECOMMENDED: "card: avoid",
+}
+
 _SIZES = frozenset({"margin", "left", "short_by", "file_bytes", "capacity", "needs"})
 
-PLACEMENTS = {
+_WHERE = {
     Placement.FULL_OFFLOAD: "GPU",
-    Placement.PARTIAL_OFFLOAD: "GPU + RAM",
     Placement.CPU: "RAM",
     Placement.TOO_LARGE: "-",
     Placement.INCOMPATIBLE: "-",
@@ -54,17 +71,27 @@ _WHY = {
 
 
 def phrase(reason: Reason) -> str:
-    """Return a reason as a short phrase."""
-    figures = {
-        key: format_gb(value) if key in _SIZES and isinstance(value, int) else _name(value)
-        for key, value in reason.figures.items()
-    }
-    return _PHRASES[reason.code].format(**figures)
+    """Return a reason as a short sentence."""
+    return _PHRASES[reason.code].format(**_figures(reason))
 
 
 def phrases(verdict: Verdict) -> str:
     """Return all reasons of a verdict in one line."""
     return "; ".join(phrase(reason) for reason in verdict.reasons)
+
+
+def brief(verdict: Verdict) -> str:
+    """Return the reasons of a verdict as few words for a table."""
+    told = (reason for reason in verdict.reasons if reason.code in _BRIEF)
+    return ", ".join(_BRIEF[reason.code].format(**_figures(reason)) for reason in told)
+
+
+def where(verdict: Verdict) -> str:
+    """Return where the model would run, with the share of its layers on the GPU."""
+    if verdict.placement is not Placement.PARTIAL_OFFLOAD:
+        return _WHERE[verdict.placement]
+    layers = next((r.figures for r in verdict.reasons if r.code is ReasonCode.LAYERS_ON_GPU), None)
+    return f"GPU {layers['layers']}/{layers['of']}" if layers else "GPU + RAM"
 
 
 def rule_sentence(rule: Rule) -> str:
@@ -87,6 +114,13 @@ def assumptions(need: Need) -> str:
         f"{SLOTS} slots, KV cache {need.type_k}"
         + ("" if need.type_k is need.type_v else f"/{need.type_v}")
     )
+
+
+def _figures(reason: Reason) -> dict[str, str]:
+    return {
+        key: format_gb(value) if key in _SIZES and isinstance(value, int) else _name(value)
+        for key, value in reason.figures.items()
+    }
 
 
 def _name(value: int | str) -> str:
