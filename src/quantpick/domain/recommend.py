@@ -99,6 +99,9 @@ def _caveats(case: Case, verdicts: Sequence[Verdict], pick: Verdict | None) -> t
     if shape is not None and case.need.ctx_size > shape.context_length:
         trained = f"the model was trained for {shape.context_length} tokens"
         caveats.append(Caveat("context_beyond_trained", f"{trained}, fewer than asked for"))
+    if host.backend is None:
+        message = "backend not stated, so K-quants come first; state it, such as --backend cuda"
+        caveats.append(Caveat("backend_unknown", message))
     if any(has_reason(verdict, ReasonCode.BUILD_UNKNOWN) for verdict in verdicts):
         message = f"on {host.backend} some quants need a newer llama.cpp than others"
         caveats.append(

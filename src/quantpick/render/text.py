@@ -139,6 +139,8 @@ def print_hardware(host: Host) -> None:
     _print_table(console, table)
     cores = "unknown cores" if host.cpu.cores is None else f"{host.cpu.cores} cores"
     console.print(_plain(f"CPU: {host.cpu.name or 'unknown'}, {cores}"))
+    if not host.devices:
+        console.print(_plain("GPU: none found (NVIDIA is probed; state others with --vram)"))
     console.print(_plain(f"backend: {host.backend or 'not stated'}"))
     engine = host.engine
     console.print(_plain(f"llama.cpp: b{engine.build}" if engine else "llama.cpp: build unknown"))

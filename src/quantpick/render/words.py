@@ -66,7 +66,7 @@ _WHY = {
     Why.ASKED: "as asked",
     Why.FITS_GPU: "a quant fits the GPU whole",
     Why.NONE_FITS_GPU: "no quant fits the GPU whole",
-    Why.NO_GPU: "no GPU",
+    Why.NO_GPU: "no GPU found or stated",
 }
 
 

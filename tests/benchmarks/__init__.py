@@ -1,0 +1,1 @@
+"""Measurements, run by hand: figures belong in a report, not in an assertion."""
