@@ -161,11 +161,9 @@ def _fetch(result: Download, listing: Listing, progress: Progress, *, force: boo
     from quantpick.fetch import transfer
 
     if result.local_dir is None:
-        files = transfer.fetch_to_cache(result.plan, listing, progress)
+        files = transfer.fetch_to_cache(result.plan, progress)
         return result._replace(files=files)
-    files = transfer.fetch_to_folder(
-        result.plan, listing, Path(result.local_dir), progress, force=force
-    )
+    files = transfer.fetch_to_folder(result.plan, Path(result.local_dir), progress, force=force)
     notice = Path(files[0].local_path).parent / notice_name(listing)
     notice.write_text(notice_text(listing, result.licence), "utf-8")
     return result._replace(files=files, notice=str(notice))

@@ -11,9 +11,10 @@ import errno
 import logging
 import time
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     DisabledRepoError,
     EntryNotFoundError,
@@ -36,9 +37,10 @@ from quantpick.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from huggingface_hub.hf_api import ModelInfo
+
+    from quantpick.domain.plan import Plan
 
 _T = TypeVar("_T")
 
@@ -116,9 +118,9 @@ def list_repo(repo_id: str, revision: str | None) -> Listing:
 
 
 def fetch_file(
-    listing: Listing, path: str, local_dir: Path | None, on_bytes: Callable[[int], None]
+    plan: Plan, path: str, local_dir: Path | None, on_bytes: Callable[[int], None]
 ) -> str:
-    """Fetch one listed file below ``local_dir`` or into the cache; return where it is.
+    """Fetch one planned file below ``local_dir`` or into the cache; return where it is.
 
     ``on_bytes`` receives byte counts as they arrive. Nothing is checked but the length.
     Raises NotFoundError, AccessError, HubError, IntegrityError or DiskError.
@@ -126,16 +128,27 @@ def fetch_file(
     bar: Any = partial(_Bar, on_bytes)
     return _with_retries(
         lambda: hf_hub_download(
-            listing.repo_id,
+            plan.repo_id,
             path,
-            revision=listing.revision,
+            revision=plan.revision,
             local_dir=local_dir,
             library_name="quantpick",
             tqdm_class=bar,
         ),
-        listing.repo_id,
-        listing.revision,
+        plan.repo_id,
+        plan.revision,
     )
+
+
+def cached_path(plan: Plan, path: str) -> str | None:
+    """Return where a planned file is in the cache, None if it is not there."""
+    found = try_to_load_from_cache(plan.repo_id, path, revision=plan.revision)
+    return found if isinstance(found, str) else None
+
+
+def cache_folder() -> Path:
+    """Return the folder of the Hub cache."""
+    return Path(constants.HF_HUB_CACHE)
 
 
 class _Bar:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 class Progress(Protocol):
@@ -35,3 +39,13 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Say something."""
+
+
+@contextmanager
+def step(progress: Progress, what: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
+    """Frame a step, so that its display ends however the step ends; yields the byte counter."""
+    progress.start(what, total_bytes)
+    try:
+        yield progress.advance
+    finally:
+        progress.finish()

@@ -7,19 +7,23 @@ that differs from the listing is left alone unless the user says otherwise.
 from __future__ import annotations
 
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from quantpick import hub
 from quantpick.domain.plan import Fetched
+from quantpick.domain.progress import step
 from quantpick.domain.units import format_gb
 from quantpick.errors import DiskError, IntegrityError
 from quantpick.fetch.verify import difference
 
 if TYPE_CHECKING:
-    from quantpick.domain.listing import Listing, RemoteFile
+    from collections.abc import Iterator
+
+    from quantpick.domain.listing import RemoteFile
     from quantpick.domain.plan import Plan
     from quantpick.domain.progress import Progress
 
@@ -28,7 +32,7 @@ STAGING = ".quantpick"
 
 
 def fetch_to_folder(
-    plan: Plan, listing: Listing, local_dir: Path, progress: Progress, *, force: bool
+    plan: Plan, local_dir: Path, progress: Progress, *, force: bool
 ) -> tuple[Fetched, ...]:
     """Fetch what is missing below ``local_dir`` and prove all of it.
 
@@ -36,18 +40,13 @@ def fetch_to_folder(
     fetched when the disk is too small, IntegrityError for a wrong file (a wrong file already
     there is replaced only with ``force``), and the errors of hub.fetch_file.
     """
-    staging = local_dir / STAGING / f"{plan.repo_id.replace('/', '--')}-{plan.revision[:12]}"
+    name = f"{plan.repo_id.replace('/', '--')}-{plan.revision[:12]}"
+    staging, lock = local_dir / STAGING / name, local_dir / STAGING / f"{name}.lock"
     try:
         staging.mkdir(parents=True, exist_ok=True)
-        lock = staging.with_suffix(".lock")
-        with FileLock(lock):
-            present = _present(plan, local_dir, progress, force=force)
-            missing = [file for file in plan.files if file.path not in present]
-            _check_disk(missing, staging, local_dir)
+        with _only_one(lock, progress):
             try:
-                fetched = {
-                    f.path: _fetch(f, listing, staging, local_dir, progress) for f in missing
-                }
+                return _fetch_missing(plan, staging, local_dir, progress, force=force)
             finally:
                 _tidy(staging, plan, lock)
     except OSError as error:
@@ -55,12 +54,24 @@ def fetch_to_folder(
             f"cannot write below {local_dir}: {error.strerror or error}",
             "choose another folder with --local-dir",
         ) from error
-    return tuple((present | fetched)[file.path] for file in plan.files)
 
 
-def fetch_to_cache(plan: Plan, listing: Listing, progress: Progress) -> tuple[Fetched, ...]:
+def fetch_to_cache(plan: Plan, progress: Progress) -> tuple[Fetched, ...]:
     """Fetch into huggingface_hub's cache, where llama.cpp looks too, and prove all of it."""
-    return tuple(_fetch_cached(file, listing, progress) for file in plan.files)
+    missing = [file for file in plan.files if hub.cached_path(plan, file.path) is None]
+    _check_disk(sum(file.size for file in missing), hub.cache_folder())
+    return tuple(_fetch_cached(plan, file, progress) for file in plan.files)
+
+
+def _fetch_missing(
+    plan: Plan, staging: Path, local_dir: Path, progress: Progress, *, force: bool
+) -> tuple[Fetched, ...]:
+    present = _present(plan, local_dir, progress, force=force)
+    missing = [file for file in plan.files if file.path not in present]
+    staged = _staged_bytes(missing, staging)
+    _check_disk(sum(file.size for file in missing) - staged, local_dir)
+    fetched = {f.path: _fetch(plan, f, staging, local_dir, progress) for f in missing}
+    return tuple((present | fetched)[file.path] for file in plan.files)
 
 
 def _present(plan: Plan, local_dir: Path, progress: Progress, *, force: bool) -> dict[str, Fetched]:
@@ -81,64 +92,73 @@ def _present(plan: Plan, local_dir: Path, progress: Progress, *, force: bool) ->
     return present
 
 
-def _check_disk(missing: list[RemoteFile], staging: Path, local_dir: Path) -> None:
-    staged = sum((staging / f.path).stat().st_size for f in missing if (staging / f.path).exists())
-    needed = sum(file.size for file in missing) - staged
-    free = shutil.disk_usage(local_dir).free
+def _staged_bytes(files: list[RemoteFile], staging: Path) -> int:
+    paths = [staging / file.path for file in files]
+    return sum(path.stat().st_size for path in paths if path.exists())
+
+
+def _check_disk(needed: int, folder: Path) -> None:
+    """Raise DiskError when a folder, which need not exist yet, has less than ``needed`` free."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
     if needed > free:
         raise DiskError(
-            f"{format_gb(needed)} to fetch, but only {format_gb(free)} free in {local_dir}",
+            f"{format_gb(needed)} to fetch, but only {format_gb(free)} free in {folder}",
             "free some space, choose another --local-dir, or choose a smaller quant",
         )
 
 
 def _fetch(
-    file: RemoteFile, listing: Listing, staging: Path, local_dir: Path, progress: Progress
+    plan: Plan, file: RemoteFile, staging: Path, local_dir: Path, progress: Progress
 ) -> Fetched:
-    progress.start(f"fetch {file.path}", file.size)
-    staged = Path(hub.fetch_file(listing, file.path, staging, progress.advance))
-    progress.finish()
+    with step(progress, f"fetch {file.path}", file.size) as on_bytes:
+        staged = Path(hub.fetch_file(plan, file.path, staging, on_bytes))
     wrong = _check(staged, file, progress)
     if wrong is not None:
         staged.unlink(missing_ok=True)
-        raise _wrong_bytes(listing, file, wrong)
+        raise _wrong_bytes(plan, file, wrong)
     target = local_dir / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
     staged.replace(target)
     return Fetched(file, str(target), file.sha256 is not None, reused=False)
 
 
-def _fetch_cached(file: RemoteFile, listing: Listing, progress: Progress) -> Fetched:
-    progress.start(f"fetch {file.path}", file.size)
-    arrived = 0
-
-    def count(size: int) -> None:
-        nonlocal arrived
-        arrived += size
-        progress.advance(size)
-
-    path = Path(hub.fetch_file(listing, file.path, None, count))
-    progress.finish()
+def _fetch_cached(plan: Plan, file: RemoteFile, progress: Progress) -> Fetched:
+    cached = hub.cached_path(plan, file.path)
+    with step(progress, f"fetch {file.path}", file.size) as on_bytes:
+        path = Path(hub.fetch_file(plan, file.path, None, on_bytes))
     wrong = _check(path, file, progress)
     if wrong is not None:
         # The cache keeps bytes under their expected sha256 and would offer them again.
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)
-        raise _wrong_bytes(listing, file, wrong)
-    return Fetched(file, str(path), file.sha256 is not None, reused=arrived == 0)
+        raise _wrong_bytes(plan, file, wrong)
+    return Fetched(file, str(path), file.sha256 is not None, reused=cached is not None)
 
 
 def _check(path: Path, file: RemoteFile, progress: Progress) -> str | None:
-    progress.start(f"check {file.path}", file.size)
+    with step(progress, f"check {file.path}", file.size) as on_bytes:
+        return difference(path, file, on_bytes)
+
+
+@contextmanager
+def _only_one(lock: Path, progress: Progress) -> Iterator[None]:
+    """Hold a lock file; wait for another process that holds it, and say so."""
+    guard = FileLock(lock)
     try:
-        return difference(path, file, progress.advance)
+        guard.acquire(timeout=0)
+    except Timeout:
+        progress.note("another quantpick fetches the same files; waiting for it")
+        guard.acquire()
+    try:
+        yield
     finally:
-        progress.finish()
+        guard.release()
 
 
-def _wrong_bytes(listing: Listing, file: RemoteFile, wrong: str) -> IntegrityError:
+def _wrong_bytes(plan: Plan, file: RemoteFile, wrong: str) -> IntegrityError:
     return IntegrityError(
-        f"{file.path} of {listing.repo_id} did not arrive intact: {wrong}; it was removed",
+        f"{file.path} of {plan.repo_id} is not intact: {wrong}; it was removed",
         "run the same command again; if it repeats, the repo or a proxy is at fault",
     )
 
