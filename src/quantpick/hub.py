@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import time
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,11 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+# The HTTP library that huggingface_hub uses, under whichever name; it offers it, without types.
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+
 from quantpick.domain.listing import Listing, RemoteFile
+from quantpick.domain.names import printable
 from quantpick.errors import (
     AccessError,
     DiskError,
@@ -58,6 +63,8 @@ _LONGEST_WAIT = 60.0
 
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_COMMIT = r"[0-9a-f]{40}"
 _LOGIN = "set HF_TOKEN to a token that may read it, or run: hf auth login"
 
 #: Answers that stand, by huggingface_hub's error or by HTTP status; the first match counts.
@@ -105,7 +112,7 @@ def list_repo(repo_id: str, revision: str | None) -> Listing:
         repo_id,
         revision,
     )
-    if info.sha is None:
+    if info.sha is None or re.fullmatch(_COMMIT, info.sha) is None:
         raise HubError(f"the Hub names no commit for {repo_id}", "try again later")
     return Listing(
         repo_id=repo_id,
@@ -194,14 +201,14 @@ def _card_value(info: ModelInfo, field: str) -> str | None:
     value = info.card_data.get(field) if info.card_data else None
     if isinstance(value, list) and value:
         value = value[0]
-    return value if isinstance(value, str) else None
+    return printable(value) if isinstance(value, str) else None
 
 
 def _with_retries(call: Callable[[], _T], repo_id: str, revision: str | None) -> _T:
     for wait in (*_WAITS, None):
         try:
             return call()
-        except (OSError, EntryNotFoundError, ValueError) as error:
+        except (OSError, httpx.HTTPError, EntryNotFoundError, ValueError) as error:
             translated = _translate(error, repo_id, revision)
             if wait is None or not isinstance(translated, HubError) or _offline(error):
                 raise translated from error
@@ -217,9 +224,10 @@ def _translate(error: Exception, repo_id: str, revision: str | None) -> Quantpic
         if found is not None:
             return found
     for cause in chain:
-        if isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT, errno.EACCES}:
+        if isinstance(cause, OSError) and (cause.filename or cause.errno in _DISK_FULL):
             return DiskError(
-                f"cannot write: {cause.strerror}", "free some space or choose another --local-dir"
+                f"cannot write: {cause.strerror}",
+                "free some space, or choose another --local-dir (HF_HOME for --cache)",
             )
     status = _status(chain)
     if any(str(cause).startswith("Consistency check failed") for cause in chain):

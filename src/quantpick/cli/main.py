@@ -25,20 +25,31 @@ _EPILOG = "Exit status: " + ", ".join(f"{status} {text}" for status, text in EXI
 
 def run(words: list[str]) -> int:
     """Run a command line and return its exit status."""
+    try:
+        status = _run(words)
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):
+        # The reader has what it wanted; typer and rich make an exit of it. The interpreter would
+        # complain of the same pipe as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
+
+
+def _run(words: list[str]) -> int:
     name = next((word for word in words if not word.startswith("-")), None)
     try:
         command = typer.main.get_command(program(name))
         result = command.main(words, prog_name="quantpick", standalone_mode=False)
-        sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
-        say("interrupted")
-        return INTERRUPTED
+        result = INTERRUPTED
     except BrokenPipeError:
-        # The reader has what it wanted; keep the interpreter from complaining as it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        raise
     except Exception as error:
         return _fail(_expected(error), name or "quantpick", as_json="--json" in words)
+    # typer turns an interrupt into this status before it gets here.
+    if result == INTERRUPTED:
+        say("interrupted")
     return result if isinstance(result, int) else 0
 
 

@@ -75,11 +75,7 @@ def find_quant(listing: Listing, label: str) -> QuantSet:
     if len(found) == 1:
         return found[0]
     if len(found) > 1:
-        names = ", ".join(quant.files[0].path for quant in found)
-        raise NotFoundError(
-            f"{label} matches {len(found)} quants of {listing.repo_id}: {names}",
-            *(f"ask for {name}" for name in {quant.label for quant in found} - {wanted}),
-        )
+        raise _ambiguous(listing, label, found)
     raise _missing(listing, wanted, sets)
 
 
@@ -101,6 +97,16 @@ def _complete(files: Sequence[RemoteFile]) -> tuple[RemoteFile, ...] | None:
     if len(files) != len(wanted) or any(index not in by_index for index in wanted):
         return None
     return tuple(by_index[index] for index in wanted)
+
+
+def _ambiguous(listing: Listing, label: str, found: Sequence[QuantSet]) -> NotFoundError:
+    names = ", ".join(quant.files[0].path for quant in found)
+    labels = sorted({quant.label for quant in found})
+    if len(labels) > 1:
+        hint = f"ask for one of {', '.join(labels)}"
+    else:
+        hint = f"fetch one by its path: hf download {listing.repo_id} PATH"
+    return NotFoundError(f"{label} matches {len(found)} quants of {listing.repo_id}: {names}", hint)
 
 
 def _missing(

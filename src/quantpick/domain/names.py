@@ -32,3 +32,8 @@ def near_names(name: str, known: Iterable[str]) -> tuple[str, ...]:
     upper = {known_name.upper(): known_name for known_name in names}
     close = get_close_matches(name.upper(), upper, n=4, cutoff=0.6)
     return tuple(upper[match] for match in close) or tuple(names)
+
+
+def printable(text: str) -> str:
+    """Return a text without characters that a terminal would obey, line breaks among them."""
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -6,9 +6,12 @@ that differs from the listing is left alone unless the user says otherwise.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -40,15 +43,14 @@ def fetch_to_folder(
     fetched when the disk is too small, IntegrityError for a wrong file (a wrong file already
     there is replaced only with ``force``), and the errors of hub.fetch_file.
     """
-    name = f"{plan.repo_id.replace('/', '--')}-{plan.revision[:12]}"
-    staging, lock = local_dir / STAGING / name, local_dir / STAGING / f"{name}.lock"
+    staging = local_dir / STAGING / f"{plan.repo_id.replace('/', '--')}-{plan.revision[:12]}"
     try:
-        staging.mkdir(parents=True, exist_ok=True)
-        with _only_one(lock, progress):
+        with _only_one(staging, progress):
+            staging.mkdir(parents=True, exist_ok=True)
             try:
                 return _fetch_missing(plan, staging, local_dir, progress, force=force)
             finally:
-                _tidy(staging, plan, lock)
+                _tidy(staging, plan)
     except OSError as error:
         raise DiskError(
             f"cannot write below {local_dir}: {error.strerror or error}",
@@ -142,9 +144,15 @@ def _check(path: Path, file: RemoteFile, progress: Progress) -> str | None:
 
 
 @contextmanager
-def _only_one(lock: Path, progress: Progress) -> Iterator[None]:
-    """Hold a lock file; wait for another process that holds it, and say so."""
-    guard = FileLock(lock)
+def _only_one(staging: Path, progress: Progress) -> Iterator[None]:
+    """Hold the lock of a staging folder; wait for another process that holds it, and say so.
+
+    The lock file is in the system's temporary folder and stays there: one that came and went with
+    the staging folder could be gone when the next process opens it.
+    """
+    user = getattr(os, "getuid", str)()
+    name = hashlib.sha256(str(staging.resolve()).encode()).hexdigest()[:16]
+    guard = FileLock(Path(gettempdir()) / f"quantpick-{user}-{name}.lock")
     try:
         guard.acquire(timeout=0)
     except Timeout:
@@ -163,17 +171,10 @@ def _wrong_bytes(plan: Plan, file: RemoteFile, wrong: str) -> IntegrityError:
     )
 
 
-def _tidy(staging: Path, plan: Plan, lock: Path) -> None:
-    """Remove the staging folder unless it holds whole files that a next run can use.
-
-    The lock file goes while it is held, so that nobody can hold a file that is no longer there.
-    """
+def _tidy(staging: Path, plan: Plan) -> None:
+    """Remove the staging folder unless it holds whole files that a next run can use."""
     if any((staging / file.path).exists() for file in plan.files):
         return
     shutil.rmtree(staging, ignore_errors=True)
-    try:
-        lock.unlink()
-        lock.parent.rmdir()
-    except OSError:
-        # Windows does not delete an open file, and another quant may be under way beside it.
-        return
+    with suppress(OSError):  # another quant may be under way beside it
+        staging.parent.rmdir()

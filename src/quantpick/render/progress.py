@@ -6,8 +6,9 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from quantpick.domain.names import printable
 from quantpick.domain.units import format_gb
-from quantpick.render.talk import clean, say
+from quantpick.render.talk import say
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -62,7 +63,7 @@ class BarProgress:
         """Begin a step over this many bytes."""
         self._bars = _bars()
         self._bars.start()
-        self._task = self._bars.add_task(clean(what), total=total_bytes)
+        self._task = self._bars.add_task(printable(what), total=total_bytes)
 
     def advance(self, count: int) -> None:
         """Count bytes of the step as done."""

@@ -5,23 +5,17 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from quantpick.domain.names import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from quantpick.domain.host import Caveat
 
 
-def clean(text: str) -> str:
-    """Return a text without characters that a terminal would obey; the Hub's words are untrusted.
-
-    Line breaks go too, so that nothing from outside can start a line of its own.
-    """
-    return "".join(char if char.isprintable() else "?" for char in text)
-
-
 def say(text: str) -> None:
     """Print a line to stderr."""
-    print(clean(text), file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def print_error(message: str, hints: Iterable[str]) -> None:

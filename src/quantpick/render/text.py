@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from quantpick.domain.launch import download_command, hf_command, run_command, server_command
+from quantpick.domain.names import printable
 from quantpick.domain.quant import base_label
 from quantpick.domain.units import GB, format_gb, format_gib
-from quantpick.render.talk import clean, print_warnings
+from quantpick.render.talk import print_warnings
 from quantpick.render.words import POOLS, assumptions, brief, phrase, phrases, rule_sentence, where
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def _verdict_table(answer: Recommendation, *, models: bool) -> Table:
             _rounded(file),
             needs,
             where(verdict) if verdict.fits else "-",
-            clean(brief(verdict)),
+            printable(brief(verdict)),
         ]
         style = "bold" if picked else "" if verdict.fits else "dim"
         table.add_row(">" if picked else "", *cells, style=style)
@@ -199,7 +200,9 @@ def _verdict_table(answer: Recommendation, *, models: bool) -> Table:
 def _device_row(device: Device) -> tuple[str, ...]:
     free = "unknown" if device.free is None else format_gib(device.free)
     return (
-        clean(f"{device.name} ({device.backend or 'backend not stated'}, {device.memory_kind})"),
+        printable(
+            f"{device.name} ({device.backend or 'backend not stated'}, {device.memory_kind})"
+        ),
         format_gib(device.total),
         format_gib(device.usable),
         free,
@@ -241,7 +244,7 @@ def _table(*columns: str) -> Table:
 
 
 def _plain(text: str) -> Text:
-    return Text(clean(text))
+    return Text(printable(text))
 
 
 def _rounded(file: QuantFile) -> str:
