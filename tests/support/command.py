@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: Variables of the surrounding machine that would change an answer.
-_OUTSIDE = ("HF_", "HUGGING", "QUANTPICK_", "CUDA_", "NVIDIA_", "COLUMNS", "NO_COLOR", "FORCE_COLOR")
+_OUTSIDE = (
+    "HF_",
+    "HUGGING",
+    "QUANTPICK_",
+    "CUDA_",
+    "NVIDIA_",
+    "COLUMNS",
+    "NO_COLOR",
+    "FORCE_COLOR",
+)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,10 @@ For = Annotated[
     ),
 ]
 CtxSize = Annotated[
-    int, typer.Option("--ctx-size", "-c", metavar="TOKENS", min=1, help="Context to plan for.")
+    int,
+    typer.Option(
+        "--ctx-size", "-c", metavar="TOKENS", min=1, max=2**30, help="Context to plan for."
+    ),
 ]
 TypeK = Annotated[CacheType, typer.Option("--cache-type-k", "-ctk", help="Type of the K cache.")]
 TypeV = Annotated[CacheType, typer.Option("--cache-type-v", "-ctv", help="Type of the V cache.")]
@@ -73,15 +76,15 @@ def read_host(
     llama_cpp: str | None,
 ) -> Host:
     """Return the machine that the hardware flags describe, probed where they say nothing."""
-    if host_file is not None and (vram or ram):
+    if host_file is not None and (vram or ram is not None):
         raise UsageError(
             "--host describes the whole machine, so --vram and --ram do not go with it",
             "leave out --host, or --vram and --ram",
         )
     return api.probe(
         vram=[parse_size(size) for size in vram or ()],
-        ram=parse_size(ram) if ram else None,
+        ram=None if ram is None else parse_size(ram),
         backend=backend,
-        build=parse_build(llama_cpp) if llama_cpp else None,
+        build=None if llama_cpp is None else parse_build(llama_cpp),
         host_file=host_file,
     )

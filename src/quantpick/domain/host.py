@@ -116,12 +116,16 @@ def override_host(
     """Return the host with the user's figures in place of the probed ones.
 
     ``vram`` has one size in bytes a device. Raises UsageError for a GPU backend on a machine that
-    has no device and was given no memory for one.
+    has no device and was given no memory for one, and for GPU memory on the CPU backend.
     """
     if ram is not None:
-        host = host._replace(ram=Ram(total=ram, available=None, source="--ram"))
+        host = _with_ram(host, Ram(total=ram, available=None, source="--ram"))
     if build is not None:
         host = host._replace(engine=Engine(build, "--llama-cpp"))
+    if backend is Backend.CPU and vram:
+        raise UsageError(
+            "--backend cpu uses no GPU, so --vram does not go with it", "leave one out"
+        )
     if backend is Backend.CPU:
         return host._replace(devices=())
     if vram:
@@ -155,6 +159,17 @@ def unified_metal_device(ram: Ram) -> Device:
         free=None,
         source="share of RAM that macOS 15 lets a GPU use",
     )
+
+
+def _with_ram(host: Host, ram: Ram) -> Host:
+    """Return the host with other RAM, of which a unified device cannot have more than all."""
+    devices = (
+        device._replace(total=ram.total, usable=min(device.usable, ram.total), free=None)
+        if device.memory_kind is MemoryKind.UNIFIED
+        else device
+        for device in host.devices
+    )
+    return host._replace(ram=ram, devices=tuple(devices))
 
 
 def _stated_devices(sizes: Sequence[int], backend: Backend | None) -> tuple[Device, ...]:

@@ -7,6 +7,9 @@ from typing import Any
 from quantpick.domain.host import Backend, Caveat, Cpu, Device, Engine, Host, MemoryKind, Ram
 from quantpick.errors import UsageError
 
+#: No machine has more bytes; beyond it figures could not be printed.
+_LIMIT = 2**63
+
 
 def host_record(host: Host) -> dict[str, Any]:
     """Return a host as dictionaries and lists; sizes in bytes."""
@@ -34,8 +37,8 @@ def _host(record: dict[str, Any]) -> Host:
     ram, cpu = _fields(record["ram"]), _fields(record.get("cpu") or {})
     engine = record.get("engine")
     return Host(
-        ram=Ram(_size(ram["total"]), _free(ram.get("available")), str(ram.get("source", "file"))),
-        cpu=Cpu(cpu.get("name"), cpu.get("cores")),
+        ram=Ram(_size(ram["total"]), _count(ram.get("available")), str(ram.get("source", "file"))),
+        cpu=Cpu(_text(cpu.get("name")), _count(cpu.get("cores"))),
         devices=tuple(_device(_fields(row)) for row in record.get("devices") or ()),
         engine=Engine(_size(engine["build"]), str(engine.get("source", "file")))
         if engine
@@ -55,7 +58,7 @@ def _device(row: dict[str, Any]) -> Device:
         memory_kind=MemoryKind(row.get("memory_kind", MemoryKind.DEDICATED)),
         total=total,
         usable=min(_size(row.get("usable", total)), total),
-        free=_free(row.get("free")),
+        free=_count(row.get("free")),
         source=str(row.get("source", "file")),
     )
 
@@ -67,10 +70,21 @@ def _fields(value: object) -> dict[str, Any]:
 
 
 def _size(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+    size = _count(value)
+    if not size:
         raise ValueError(f"expected a number above zero, found {value!r}")
+    return size
+
+
+def _count(value: object) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _LIMIT:
+        raise ValueError(f"expected a number, found {value!r}")
     return value
 
 
-def _free(value: object) -> int | None:
-    return None if value is None or value == 0 else _size(value)
+def _text(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"expected a text, found {type(value).__name__}")
+    return value

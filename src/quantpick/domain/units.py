@@ -15,7 +15,7 @@ MIB = 2**20
 GIB = 2**30
 
 _UNITS = {"": GIB, "GIB": GIB, "GB": GB, "MIB": MIB, "MB": MB, "TIB": 2**40, "TB": 10**12}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE | re.ASCII)
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([a-z]*)", re.IGNORECASE | re.ASCII)
 _BUILD = re.compile(r"b?(\d{1,6})", re.IGNORECASE | re.ASCII)
 
 

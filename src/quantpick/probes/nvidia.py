@@ -61,25 +61,31 @@ def _probe_device(index: int) -> Device | Caveat:
     except pynvml.NVMLError as error:
         return _caveat(f"NVIDIA GPU {index}", error)
     if total == 0:
-        memory = probe_ram()
-        total, reserved, free = memory.total, 0, memory.available or memory.total
-        kind = MemoryKind.UNIFIED
-    else:
-        kind = MemoryKind.DEDICATED
+        ram = probe_ram()
+        return Device(
+            name, Backend.CUDA, MemoryKind.UNIFIED, ram.total, ram.total, ram.available, _SOURCE
+        )
     usable = total - reserved
-    return Device(name, Backend.CUDA, kind, total, usable, min(free, usable), _SOURCE)
+    return Device(
+        name, Backend.CUDA, MemoryKind.DEDICATED, total, usable, min(free, usable), _SOURCE
+    )
 
 
 def _memory(handle: object) -> tuple[int, int, int]:
     """Return total, reserved and free bytes; zeros for a device without its own memory."""
+    try:
+        return _reported_memory(handle)
+    except pynvml.NVMLError_NotSupported:
+        return 0, 0, 0
+
+
+def _reported_memory(handle: object) -> tuple[int, int, int]:
     try:
         info = pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
     except pynvml.NVMLError_FunctionNotFound:
         # Drivers before 510 know the first version only, which counts the reserved part as used.
         info = pynvml.nvmlDeviceGetMemoryInfo(handle)
         return info.total, 0, info.free
-    except pynvml.NVMLError_NotSupported:
-        return 0, 0, 0
     return info.total, info.reserved, info.free
 
 

@@ -41,7 +41,7 @@ def probe_cpu(proc: Path = _PROC) -> Cpu:
 
 def parse_meminfo(text: str) -> dict[str, int]:
     """Return the kernel's memory table in bytes; lines without a kB figure are left out."""
-    rows = re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE | re.ASCII)
+    rows = re.findall(r"^(\w+):[ \t]+(\d+) kB$", text, re.MULTILINE | re.ASCII)
     return {name: int(kib) * _KIB for name, kib in rows}
 
 

@@ -133,7 +133,7 @@ def print_hardware(host: Host) -> None:
     table = _table("what", "total", "usable", "free", "source")
     available = "unknown" if host.ram.available is None else format_gib(host.ram.available)
     total = format_gib(host.ram.total)
-    table.add_row("RAM", total, total, available, host.ram.source)
+    table.add_row("RAM", total, total, available, printable(host.ram.source))
     for device in host.devices:
         table.add_row(*_device_row(device))
     console = _console()
@@ -206,7 +206,7 @@ def _device_row(device: Device) -> tuple[str, ...]:
         format_gib(device.total),
         format_gib(device.usable),
         free,
-        device.source,
+        printable(device.source),
     )
 
 

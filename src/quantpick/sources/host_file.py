@@ -21,6 +21,6 @@ def load_host(path: Path) -> Host:
         record = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read the host file {path}: {error.strerror}", hint) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"the host file {path} is not JSON: {error}", hint) from error
     return host_from_record(record, str(path))
