@@ -77,13 +77,13 @@ def recommend(
 
 def explain(spec: str, *, host: Host | None = None, need: Need | None = None) -> Explanation:
     """Return why one quant does or does not fit. Raises NotFoundError with near labels."""
-    parsed = _with_default_repo(parse_spec(spec))
+    parsed = parse_spec(spec)
     if parsed.label is None:
         raise UsageError(f"{spec} names no quant", f"write {spec}:LABEL, for example {spec}:Q4_K_M")
     model = _load(parsed)
     answer = deciding.recommend(model, host or probe(), need or Need(), reference())
-    if parsed.label.lower() == AUTO and answer.pick is not None:
-        return Explanation(answer.pick, answer)
+    if parsed.label.lower() == AUTO:
+        return Explanation(_picked(answer), answer)
     wanted = canonical_label(parsed.label) or parsed.label
     for verdict in answer.verdicts:
         if verdict.file.label == wanted:
@@ -134,14 +134,14 @@ def download(  # noqa: PLR0913 -- each is a flag of its own
     from quantpick.domain.plan import Download, plan_download
     from quantpick.domain.progress import Silent
 
-    parsed = _with_default_repo(parse_spec(spec))
+    parsed = parse_spec(spec)
     repo_id = _repo_id(parsed)
     if parsed.label is None:
         raise UsageError(
             f"{spec} names no quant", f"write {spec}:LABEL, or {spec}:auto for the recommended one"
         )
     progress = progress or Silent()
-    if parsed.repo is not None and parse_spec(spec).repo is None:
+    if parsed.repo is None:
         progress.note(f"{parsed.label} of the default repo {repo_id}")
     listing = hub.list_repo(repo_id, revision or parsed.revision)
     label, answer = parsed.label, None
@@ -165,12 +165,12 @@ def _fetch(result: Download, listing: Listing, progress: Progress, *, force: boo
         return result._replace(files=files)
     files = transfer.fetch_to_folder(result.plan, Path(result.local_dir), progress, force=force)
     notice = Path(files[0].local_path).parent / notice_name(listing)
-    notice.write_text(notice_text(listing, result.licence), "utf-8")
+    transfer.write_text(notice, notice_text(listing, result.licence))
     return result._replace(files=files, notice=str(notice))
 
 
 def _load(spec: Spec) -> Model:
-    repo_id = _repo_id(_with_default_repo(spec))
+    repo_id = _repo_id(spec)
     if spec.revision is None and catalog.find_repo_id(repo_id):
         return catalog.load_model(repo_id)
     from quantpick import hub
@@ -219,12 +219,9 @@ def nothing_fits(answer: Recommendation) -> NothingFitsError:
 
 
 def _repo_id(spec: Spec) -> str:
+    """Return the repo_id of a SPEC: its own, its alias's, or the default."""
     repo = spec.repo or _default_repo()
     return repo if "/" in repo else catalog.resolve_alias(repo)
-
-
-def _with_default_repo(spec: Spec) -> Spec:
-    return spec if spec.repo else spec._replace(repo=_default_repo())
 
 
 def _default_repo() -> str:

@@ -103,7 +103,7 @@ def _caveats(case: Case, verdicts: Sequence[Verdict], pick: Verdict | None) -> t
         message = "backend not stated, so K-quants come first; state it, such as --backend cuda"
         caveats.append(Caveat("backend_unknown", message))
     if any(has_reason(verdict, ReasonCode.BUILD_UNKNOWN) for verdict in verdicts):
-        message = f"on {host.backend} some quants need a newer llama.cpp than others"
+        message = "some quants need a newer llama.cpp on this backend than others"
         caveats.append(
             Caveat("build_unknown", f"{message}; state your build, such as --llama-cpp b10587")
         )

@@ -52,10 +52,7 @@ def fetch_to_folder(
             finally:
                 _tidy(staging, plan)
     except OSError as error:
-        raise DiskError(
-            f"cannot write below {local_dir}: {error.strerror or error}",
-            "choose another folder with --local-dir",
-        ) from error
+        raise _unwritable(local_dir, error) from error
 
 
 def fetch_to_cache(plan: Plan, progress: Progress) -> tuple[Fetched, ...]:
@@ -63,6 +60,14 @@ def fetch_to_cache(plan: Plan, progress: Progress) -> tuple[Fetched, ...]:
     missing = [file for file in plan.files if hub.cached_path(plan, file.path) is None]
     _check_disk(sum(file.size for file in missing), hub.cache_folder())
     return tuple(_fetch_cached(plan, file, progress) for file in plan.files)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file beside the model. Raises DiskError."""
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def _fetch_missing(
@@ -113,7 +118,7 @@ def _check_disk(needed: int, folder: Path) -> None:
 def _fetch(
     plan: Plan, file: RemoteFile, staging: Path, local_dir: Path, progress: Progress
 ) -> Fetched:
-    with step(progress, f"fetch {file.path}", file.size) as on_bytes:
+    with step(progress, f"fetch {_name(file)}", file.size) as on_bytes:
         staged = Path(hub.fetch_file(plan, file.path, staging, on_bytes))
     wrong = _check(staged, file, progress)
     if wrong is not None:
@@ -127,7 +132,7 @@ def _fetch(
 
 def _fetch_cached(plan: Plan, file: RemoteFile, progress: Progress) -> Fetched:
     cached = hub.cached_path(plan, file.path)
-    with step(progress, f"fetch {file.path}", file.size) as on_bytes:
+    with step(progress, f"fetch {_name(file)}", file.size) as on_bytes:
         path = Path(hub.fetch_file(plan, file.path, None, on_bytes))
     wrong = _check(path, file, progress)
     if wrong is not None:
@@ -139,7 +144,7 @@ def _fetch_cached(plan: Plan, file: RemoteFile, progress: Progress) -> Fetched:
 
 
 def _check(path: Path, file: RemoteFile, progress: Progress) -> str | None:
-    with step(progress, f"check {file.path}", file.size) as on_bytes:
+    with step(progress, f"check {_name(file)}", file.size) as on_bytes:
         return difference(path, file, on_bytes)
 
 
@@ -164,6 +169,12 @@ def _only_one(staging: Path, progress: Progress) -> Iterator[None]:
         guard.release()
 
 
+def _unwritable(path: Path, error: OSError) -> DiskError:
+    return DiskError(
+        f"cannot write {path}: {error.strerror or error}", "choose another folder with --local-dir"
+    )
+
+
 def _wrong_bytes(plan: Plan, file: RemoteFile, wrong: str) -> IntegrityError:
     return IntegrityError(
         f"{file.path} of {plan.repo_id} is not intact: {wrong}; it was removed",
@@ -178,3 +189,7 @@ def _tidy(staging: Path, plan: Plan) -> None:
     shutil.rmtree(staging, ignore_errors=True)
     with suppress(OSError):  # another quant may be under way beside it
         staging.parent.rmdir()
+
+
+def _name(file: RemoteFile) -> str:
+    return file.path.rpartition("/")[2]

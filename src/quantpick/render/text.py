@@ -17,7 +17,16 @@ from quantpick.domain.names import printable
 from quantpick.domain.quant import base_label
 from quantpick.domain.units import GB, format_gb, format_gib
 from quantpick.render.talk import print_warnings
-from quantpick.render.words import POOLS, assumptions, brief, phrase, phrases, rule_sentence, where
+from quantpick.render.words import (
+    POOLS,
+    assumptions,
+    backend_name,
+    brief,
+    phrase,
+    phrases,
+    rule_sentence,
+    where,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -142,7 +151,7 @@ def print_hardware(host: Host) -> None:
     console.print(_plain(f"CPU: {host.cpu.name or 'unknown'}, {cores}"))
     if not host.devices:
         console.print(_plain("GPU: none found (NVIDIA is probed; state others with --vram)"))
-    console.print(_plain(f"backend: {host.backend or 'not stated'}"))
+    console.print(_plain(f"backend: {backend_name(host.backend)}"))
     engine = host.engine
     console.print(_plain(f"llama.cpp: b{engine.build}" if engine else "llama.cpp: build unknown"))
     print_warnings(host.warnings)
@@ -174,7 +183,7 @@ def machine(host: Host) -> str:
     """Return a host in one phrase: its devices, its RAM, its backend."""
     names = [f"{device.name} {format_gib(device.usable)}" for device in host.devices]
     devices = " + ".join([*names, f"{format_gib(host.ram.total)} RAM"])
-    return f"{devices} ({host.backend or 'backend not stated'})"
+    return f"{devices} ({backend_name(host.backend)})"
 
 
 def _verdict_table(answer: Recommendation, *, models: bool) -> Table:

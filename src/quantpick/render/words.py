@@ -53,6 +53,15 @@ _BRIEF = {
     ReasonCode.NOT_RECOMMENDED: "card: avoid",
 }
 
+_BACKENDS = {
+    "cpu": "CPU",
+    "cuda": "CUDA",
+    "rocm": "ROCm",
+    "vulkan": "Vulkan",
+    "metal": "Metal",
+    "sycl": "SYCL",
+}
+
 _SIZES = frozenset({"margin", "left", "short_by", "file_bytes", "capacity", "needs"})
 
 _WHERE = {
@@ -123,6 +132,10 @@ def _figures(reason: Reason) -> dict[str, str]:
     }
 
 
+def backend_name(backend: str | None) -> str:
+    """Return a backend as it is spelled in prose."""
+    return _BACKENDS.get(backend, backend) if backend else "backend not stated"
+
+
 def _name(value: int | str) -> str:
-    names = {"cuda": "CUDA", "rocm": "ROCm", "vulkan": "Vulkan", "metal": "Metal", "cpu": "CPU"}
-    return names.get(str(value), str(value))
+    return _BACKENDS.get(str(value), str(value))
