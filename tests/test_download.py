@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.engine import generate
 from tests.support.gguf_files import MODEL_NAME, MODEL_SHA256, MODEL_SIZE, tiny_gguf
 
 if TYPE_CHECKING:
@@ -28,23 +29,6 @@ REPO = "someone/gemma-3-270m-GGUF"
 LLAMA = "bartowski/Meta-Llama-3.1-70B-Instruct-GGUF"
 COMMIT = "c0ffee" * 6 + "abcd"
 TINY = tiny_gguf()
-
-#: Loads a model in llama.cpp and prints what it says, on the last line for itself.
-GENERATE = """
-import sys, xllamacpp
-p = xllamacpp.CommonParams()
-p.model.path, p.n_ctx, p.n_parallel, p.warmup = sys.argv[1], 256, 1, False
-p.verbosity, p.endpoint_metrics, p.fit_params, p.cpuparams.n_threads = -1, False, False, 2
-ask = {"prompt": "The capital of France is", "max_tokens": 8, "temperature": 0, "seed": 1}
-print(repr(xllamacpp.Server(p).handle_completions(ask)["choices"][0]["text"]))
-"""
-
-
-def generate(model: Path) -> str:
-    words = [sys.executable, "-c", GENERATE, str(model)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-1]
 
 
 def run_hf(online: Command, line: str) -> None:

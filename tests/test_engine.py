@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from quantpick.domain.memory import MICRO_BATCH, SLOTS, estimate_compute, estimate_kv_cache
+from quantpick.domain.memory import estimate_compute, estimate_kv_cache
 from quantpick.domain.model import Shape
 from quantpick.domain.need import Need
+from tests.support.engine import load_log
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,29 +34,10 @@ GEMMA = Shape(
     sliding_window_pattern=6,
 )
 
-#: Loads a model as llama-server does by default: all slots over one cache. A process of its own,
-#: for the engine writes its log past Python and keeps its threads.
-_LOAD = """
-import sys, xllamacpp
-params = xllamacpp.CommonParams()
-params.model.path, params.n_ctx, params.n_parallel = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-params.n_ubatch, params.kv_unified, params.warmup = int(sys.argv[4]), True, False
-params.verbosity, params.fit_params, params.endpoint_metrics = 4, False, False
-xllamacpp.Server(params)
-"""
-
-
-def engine_log(model: Path, ctx_size: int) -> str:
-    words = [str(model), str(ctx_size), str(SLOTS), str(MICRO_BATCH)]
-    done = subprocess.run(
-        [sys.executable, "-c", _LOAD, *words], capture_output=True, text=True, check=True
-    )
-    return done.stdout + done.stderr
-
 
 @pytest.mark.parametrize("ctx_size", [1000, 8192, 32768])
 def test_estimate_is_what_the_engine_allocates(gemma: Path, ctx_size: int) -> None:
-    log = engine_log(gemma, ctx_size)
+    log = load_log(gemma, ctx_size)
     caches = re.findall(r"llama_kv_cache: size =\s+([\d.]+) MiB", log)
     (compute,) = re.findall(r"CPU compute buffer size =\s+([\d.]+) MiB", log)
     need = Need(ctx_size=ctx_size)

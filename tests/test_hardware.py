@@ -87,10 +87,10 @@ def test_text_shows_each_figure_of_a_card_with_its_source(
 ) -> None:
     run = nvml.machine(quantpick, RTX_3090)("hardware")
     rows = [re.split(r"\s{2,}", line) for line in run.stdout.splitlines()]
-    name = "NVIDIA GeForce RTX 3090 (cuda, dedicated)"
+    name = "NVIDIA GeForce RTX 3090 (CUDA, dedicated)"
     assert [name, "24.0 GiB", "23.7 GiB", "20.0 GiB", "NVML"] in rows
     assert any(row[0] == "RAM" and row[-1] for row in rows)
-    assert ["backend: cuda"] in rows
+    assert ["backend: CUDA"] in rows
 
 
 def test_two_different_cards_count_together(quantpick: Command, nvml: FakeNvml) -> None:
@@ -163,7 +163,7 @@ def test_a_driver_that_will_not_start_is_a_warning(
     assert [warning["code"] for warning in found["warnings"]] == ["nvidia_unreadable"]
     text = machine("hardware")
     assert text.status == 0
-    assert "backend: cpu" in text.stdout
+    assert "backend: CPU" in text.stdout
     assert re.search(f"^warning: NVIDIA: .*{words}", text.stderr, re.MULTILINE)
 
 
@@ -172,7 +172,7 @@ def test_a_machine_without_driver_is_a_cpu_and_nothing_to_warn_of(bare: Command)
     assert (found["devices"], found["warnings"]) == ([], [])
     text = bare("hardware")
     assert (text.status, text.stderr) == (0, "")
-    assert "backend: cpu" in text.stdout
+    assert "backend: CPU" in text.stdout
 
 
 def test_a_driver_without_cards_is_a_cpu_and_nothing_to_warn_of(

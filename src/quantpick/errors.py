@@ -77,8 +77,12 @@ class DiskError(QuantpickError):
     exit_status = 8
 
 
-#: Exit status of an interrupted run, as shells report SIGINT.
-INTERRUPTED = 130
+class StoppedError(QuantpickError):
+    """The user stopped the run."""
+
+    code = "interrupted"
+    exit_status = 130  # as shells report SIGINT
+
 
 #: Every exit status with its meaning, for `--help` and the README.
 EXIT_STATUSES: dict[int, str] = {
@@ -91,5 +95,5 @@ EXIT_STATUSES: dict[int, str] = {
     6: "needs a token or a licence acceptance",
     7: "integrity",
     8: "disk",
-    INTERRUPTED: "interrupted",
+    130: "interrupted",
 }

@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -79,7 +80,13 @@ _REFUSALS: tuple[tuple[type[Exception] | int, type[QuantpickError], str, str], .
         GatedRepoError,
         AccessError,
         "{repo_id} is gated: its licence has to be accepted first",
-        "accept it on the repo's page at the Hub, then set HF_TOKEN or run: hf auth login",
+        f"accept it at {constants.ENDPOINT}/{{repo_id}}, then set HF_TOKEN or run: hf auth login",
+    ),
+    (
+        UnicodeEncodeError,
+        AccessError,
+        "the token cannot be sent: it holds characters that no token has",
+        "check HF_TOKEN",
     ),
     (DisabledRepoError, AccessError, "the Hub has disabled {repo_id}", "choose another repo"),
     (
@@ -132,19 +139,27 @@ def fetch_file(
     ``on_bytes`` receives byte counts as they arrive. Nothing is checked but the length.
     Raises NotFoundError, AccessError, HubError, IntegrityError or DiskError.
     """
-    bar: Any = partial(_Bar, on_bytes)
-    return _with_retries(
-        lambda: hf_hub_download(
+    arrived = 0
+
+    def count(size: int) -> None:
+        nonlocal arrived
+        arrived += size
+        on_bytes(size)
+
+    def attempt() -> str:
+        # A further try starts at the first byte, so what came before is taken back.
+        count(-arrived)
+        bar: Any = partial(_Bar, count)
+        return hf_hub_download(
             plan.repo_id,
             path,
             revision=plan.revision,
             local_dir=local_dir,
             library_name="quantpick",
             tqdm_class=bar,
-        ),
-        plan.repo_id,
-        plan.revision,
-    )
+        )
+
+    return _with_retries(attempt, plan.repo_id, plan.revision)
 
 
 def cached_path(plan: Plan, path: str) -> str | None:
@@ -208,9 +223,15 @@ def _with_retries(call: Callable[[], _T], repo_id: str, revision: str | None) ->
     for wait in (*_WAITS, None):
         try:
             return call()
-        except (OSError, httpx.HTTPError, EntryNotFoundError, ValueError) as error:
+        except (
+            OSError,
+            httpx.HTTPError,
+            httpx.InvalidURL,
+            EntryNotFoundError,
+            ValueError,
+        ) as error:
             translated = _translate(error, repo_id, revision)
-            if wait is None or not isinstance(translated, HubError) or _offline(error):
+            if wait is None or not isinstance(translated, HubError) or _final(error):
                 raise translated from error
             time.sleep(_asked_wait(error) or wait)
     raise AssertionError("the last try returns or raises")
@@ -248,7 +269,8 @@ def _refusal(cause: BaseException, repo_id: str, revision: str | None) -> Quantp
     status = _status([cause])
     for kind, error, message, hint in _REFUSALS:
         if isinstance(cause, kind) if isinstance(kind, type) else status == kind:
-            return error(message.format(repo_id=repo_id, revision=revision), hint)
+            names = {"repo_id": repo_id, "revision": revision}
+            return error(message.format(**names), hint.format(**names))
     return None
 
 
@@ -275,8 +297,10 @@ def _asked_wait(error: BaseException) -> float | None:
     return None
 
 
-def _offline(error: BaseException) -> bool:
-    return any(isinstance(cause, OfflineModeIsEnabled) for cause in _chain(error))
+def _final(error: BaseException) -> bool:
+    """Whether a further try is of no use, or huggingface_hub has made enough of them itself."""
+    final = (OfflineModeIsEnabled, LocalEntryNotFoundError, httpx.InvalidURL)
+    return any(isinstance(cause, (*final, httpx.UnsupportedProtocol)) for cause in _chain(error))
 
 
 def _hub_hint(status: int) -> str:

@@ -8,8 +8,8 @@ from typing import Annotated
 import click
 import typer
 
-from quantpick.errors import EXIT_STATUSES, INTERRUPTED, QuantpickError, UsageError
-from quantpick.render.talk import print_error, say
+from quantpick.errors import EXIT_STATUSES, QuantpickError, StoppedError, UsageError
+from quantpick.render.talk import print_error
 
 #: Each command and where its function is, in the order of `--help`.
 COMMANDS = {
@@ -41,16 +41,16 @@ def _run(words: list[str]) -> int:
     try:
         command = typer.main.get_command(program(name))
         result = command.main(words, prog_name="quantpick", standalone_mode=False)
-    except (KeyboardInterrupt, click.Abort):
-        result = INTERRUPTED
     except BrokenPipeError:
         raise
-    except Exception as error:
-        return _fail(_expected(error), name or "quantpick", as_json="--json" in words)
-    # typer turns an interrupt into this status before it gets here.
-    if result == INTERRUPTED:
-        say("interrupted")
-    return result if isinstance(result, int) else 0
+    except (Exception, KeyboardInterrupt) as error:
+        problem = _expected(error)
+    else:
+        # typer turns an interrupt into a status before it gets here.
+        if result != StoppedError.exit_status:
+            return 0
+        problem = StoppedError("interrupted")
+    return _fail(problem, name or "quantpick", as_json="--json" in words)
 
 
 def program(name: str | None) -> typer.Typer:
@@ -95,7 +95,7 @@ def _root(
 def _fail(error: QuantpickError, name: str, *, as_json: bool) -> int:
     if not as_json:
         sys.stdout.flush()
-        print_error(error.message, error.hints)
+        print_error(error)
     elif not error.reported:
         from quantpick.render.document import error_record, print_document
 
@@ -103,10 +103,12 @@ def _fail(error: QuantpickError, name: str, *, as_json: bool) -> int:
     return error.exit_status
 
 
-def _expected(error: Exception) -> QuantpickError:
+def _expected(error: BaseException) -> QuantpickError:
     """Return an error of our family for any error; what is none of ours is a bug."""
     if isinstance(error, QuantpickError):
         return error
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        return StoppedError("interrupted")
     if isinstance(error, click.ClickException):
         return _usage_error(error)
     import traceback

@@ -6,12 +6,9 @@ that differs from the listing is left alone unless the user says otherwise.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -150,23 +147,36 @@ def _check(path: Path, file: RemoteFile, progress: Progress) -> str | None:
 
 @contextmanager
 def _only_one(staging: Path, progress: Progress) -> Iterator[None]:
-    """Hold the lock of a staging folder; wait for another process that holds it, and say so.
-
-    The lock file is in the system's temporary folder and stays there: one that came and went with
-    the staging folder could be gone when the next process opens it.
-    """
-    user = getattr(os, "getuid", str)()
-    name = hashlib.sha256(str(staging.resolve()).encode()).hexdigest()[:16]
-    guard = FileLock(Path(gettempdir()) / f"quantpick-{user}-{name}.lock")
-    try:
-        guard.acquire(timeout=0)
-    except Timeout:
-        progress.note("another quantpick fetches the same files; waiting for it")
-        guard.acquire()
+    """Hold the lock beside a staging folder; wait for another process that holds it, and say so."""
+    lock = staging.with_name(f"{staging.name}.lock")
+    guard = FileLock(lock)
+    _acquire(guard, lock.parent, progress)
     try:
         yield
     finally:
+        # Removed while it is held: who opens it later opens another, who waits for it notices.
+        with suppress(OSError):
+            lock.unlink()
         guard.release()
+        with suppress(OSError):  # another quant may be under way beside it
+            lock.parent.rmdir()
+
+
+def _acquire(guard: FileLock, folder: Path, progress: Progress) -> None:
+    said = False
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            guard.acquire(timeout=1)
+        except Timeout:
+            if not said:
+                progress.note("another quantpick fetches the same files; waiting for it")
+            said = True
+        except FileNotFoundError:
+            # The other process is done and has removed the folder: make it again.
+            continue
+        else:
+            return
 
 
 def _unwritable(path: Path, error: OSError) -> DiskError:
@@ -184,11 +194,10 @@ def _wrong_bytes(plan: Plan, file: RemoteFile, wrong: str) -> IntegrityError:
 
 def _tidy(staging: Path, plan: Plan) -> None:
     """Remove the staging folder unless it holds whole files that a next run can use."""
-    if any((staging / file.path).exists() for file in plan.files):
-        return
+    with suppress(OSError):  # a name too long for this disk
+        if any((staging / file.path).exists() for file in plan.files):
+            return
     shutil.rmtree(staging, ignore_errors=True)
-    with suppress(OSError):  # another quant may be under way beside it
-        staging.parent.rmdir()
 
 
 def _name(file: RemoteFile) -> str:

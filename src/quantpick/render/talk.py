@@ -6,11 +6,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from quantpick.domain.names import printable
+from quantpick.errors import StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from quantpick.domain.host import Caveat
+    from quantpick.errors import QuantpickError
 
 
 def say(text: str) -> None:
@@ -18,10 +20,10 @@ def say(text: str) -> None:
     print(printable(text), file=sys.stderr, flush=True)
 
 
-def print_error(message: str, hints: Iterable[str]) -> None:
+def print_error(error: QuantpickError) -> None:
     """Print an error and what to do next, each hint on its own line."""
-    say(f"error: {message}")
-    for hint in hints:
+    say(error.message if isinstance(error, StoppedError) else f"error: {error.message}")
+    for hint in error.hints:
         say(f"hint: {hint}")
 
 

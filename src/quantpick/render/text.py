@@ -151,7 +151,7 @@ def print_hardware(host: Host) -> None:
     console.print(_plain(f"CPU: {host.cpu.name or 'unknown'}, {cores}"))
     if not host.devices:
         console.print(_plain("GPU: none found (NVIDIA is probed; state others with --vram)"))
-    console.print(_plain(f"backend: {backend_name(host.backend)}"))
+    console.print(_plain(f"backend: {backend_name(host.backend, 'not stated')}"))
     engine = host.engine
     console.print(_plain(f"llama.cpp: b{engine.build}" if engine else "llama.cpp: build unknown"))
     print_warnings(host.warnings)

@@ -132,9 +132,9 @@ def _figures(reason: Reason) -> dict[str, str]:
     }
 
 
-def backend_name(backend: str | None) -> str:
+def backend_name(backend: str | None, unstated: str = "backend not stated") -> str:
     """Return a backend as it is spelled in prose."""
-    return _BACKENDS.get(backend, backend) if backend else "backend not stated"
+    return _BACKENDS.get(backend, backend) if backend else unstated
 
 
 def _name(value: int | str) -> str:
