@@ -209,9 +209,7 @@ def _verdict_table(answer: Recommendation, *, models: bool) -> Table:
 def _device_row(device: Device) -> tuple[str, ...]:
     free = "unknown" if device.free is None else format_gib(device.free)
     return (
-        printable(
-            f"{device.name} ({device.backend or 'backend not stated'}, {device.memory_kind})"
-        ),
+        printable(f"{device.name} ({backend_name(device.backend)}, {device.memory_kind})"),
         format_gib(device.total),
         format_gib(device.usable),
         free,
