@@ -103,8 +103,12 @@ def reference() -> Reference:
 
 
 def list_models() -> tuple[Model, ...]:
-    """Return all catalogued models, the largest first."""
-    models = (catalog.load_model(repo_id) for repo_id in catalog.repo_ids())
+    """Return all catalogued models with their aliases, the largest first."""
+    names = catalog.load_aliases()
+    models = (
+        catalog.load_model(repo_id)._replace(aliases=names.of(repo_id))
+        for repo_id in catalog.repo_ids()
+    )
     return tuple(sorted(models, key=lambda model: (-model.parameters, model.repo_id)))
 
 

@@ -62,6 +62,7 @@ _WAITS = (1.0, 2.0, 4.0)
 #: The longest wait the Hub may ask for in a Retry-After header, in seconds.
 _LONGEST_WAIT = 60.0
 
+#: Answers after which a further try makes sense.
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -208,7 +209,8 @@ def _remote_files(info: ModelInfo) -> Iterator[RemoteFile]:
     for sibling in info.siblings or ():
         lfs = sibling.lfs
         size = sibling.size if sibling.size is not None else lfs.size if lfs else None
-        if size is not None:
+        # The types hold only as far as the Hub's JSON does.
+        if isinstance(size, int) and size >= 0 and isinstance(sibling.rfilename, str):
             yield RemoteFile(sibling.rfilename, size, lfs.sha256 if lfs else None)
 
 
@@ -299,8 +301,12 @@ def _asked_wait(error: BaseException) -> float | None:
 
 def _final(error: BaseException) -> bool:
     """Whether a further try is of no use, or huggingface_hub has made enough of them itself."""
+    chain = list(_chain(error))
+    status = _status(chain)
+    if status is not None and status not in _RETRIED:
+        return True
     final = (OfflineModeIsEnabled, LocalEntryNotFoundError, httpx.InvalidURL)
-    return any(isinstance(cause, (*final, httpx.UnsupportedProtocol)) for cause in _chain(error))
+    return any(isinstance(cause, (*final, httpx.UnsupportedProtocol)) for cause in chain)
 
 
 def _hub_hint(status: int) -> str:

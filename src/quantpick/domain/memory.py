@@ -60,7 +60,7 @@ def estimate_memory(file_bytes: int, shape: Shape | None, need: Need, *, gpus: i
     """Return the memory of a file at the wanted context, on ``gpus`` devices (0 = on the CPU).
 
     The weights are the whole file. llama.cpp keeps the token embedding of an offloaded model in
-    RAM, so the true VRAM need is lower by 1 to 2 %.
+    RAM, unless the output layer shares it, so the true VRAM need is lower by 1 to 2 % of the file.
     """
     if shape is None:
         return Memory(file_bytes, None, None)

@@ -81,6 +81,7 @@ class Model(NamedTuple):
     llama_cpp: int | None = None
     imatrix: bool | None = None
     prompt_format: str | None = None
+    aliases: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:

@@ -62,7 +62,8 @@ def print_recommendation(answer: Recommendation, *, models: bool) -> None:
     console.print(_plain(rule_sentence(answer.rule)))
     console.print(_plain(assumptions(answer.need)))
     if answer.pick is not None:
-        console.print(_plain(f"pick: {answer.pick.file.label}: {phrases(answer.pick)}"))
+        name = f"{answer.pick.repo_id}:{answer.pick.file.label}"
+        console.print(_plain(f"pick: {name}: {phrases(answer.pick)}"))
         path = answer.pick.file.paths[0]
         _print_commands(
             console,
@@ -102,23 +103,24 @@ def print_explanation(verdict: Verdict, answer: Recommendation) -> None:
 
 def print_models(models: Iterable[Model]) -> None:
     """Print the catalog's models."""
-    table = _table("repo", "parameters", "quants", "sizes", "licence")
+    table = _table("alias", "repo", "weights", "files GB")
     for model in models:
-        sizes = sorted(file.file_bytes for file in model.files)
+        sizes = [file.file_bytes / GB for file in model.files]
         table.add_row(
+            ", ".join(model.aliases),
             model.repo_id,
             f"{model.parameters / 10**9:.1f} B",
-            str(len(model.files)),
-            f"{format_gb(sizes[0])} to {format_gb(sizes[-1])}",
-            model.license or "not stated",
+            f"{min(sizes):.1f}-{max(sizes):.1f}",
         )
     _print_table(_console(), table)
 
 
 def print_quants(model: Model, reference: Reference) -> None:
-    """Print one repo's quants."""
+    """Print what is known of one repo, and its quants."""
     console = _console()
-    console.print(_plain(f"{model.repo_id} ({model.license or 'licence not stated'})"))
+    console.print(_plain(model.repo_id))
+    for line in _origin(model):
+        console.print(_plain(line))
     table = _table("label", "size GB", "files", "family", "quality", "card", "note")
     for file in model.files:
         info = reference.quants.get(base_label(file.label))
@@ -184,6 +186,18 @@ def machine(host: Host) -> str:
     names = [f"{device.name} {format_gib(device.usable)}" for device in host.devices]
     devices = " + ".join([*names, f"{format_gib(host.ram.total)} RAM"])
     return f"{devices} ({backend_name(host.backend)})"
+
+
+def _origin(model: Model) -> list[str]:
+    """Return where a model comes from and on what terms; what is unknown is left out."""
+    gated = ", gated" if model.base_gated else ""
+    made = f" with llama.cpp b{model.llama_cpp}" if model.llama_cpp else ""
+    matrix = ", importance matrix" if model.imatrix else ""
+    return [
+        f"base model: {model.base_model or 'not stated'}{gated}",
+        f"licence: {model.license or 'not stated'}",
+        f"quantized by {model.quantizer}{made}{matrix}",
+    ]
 
 
 def _verdict_table(answer: Recommendation, *, models: bool) -> Table:

@@ -42,6 +42,10 @@ class Aliases(NamedTuple):
     default: str
     repo_ids: dict[str, str]
 
+    def of(self, repo_id: str) -> tuple[str, ...]:
+        """Return the aliases of a repo."""
+        return tuple(alias for alias, named in self.repo_ids.items() if named == repo_id)
+
 
 def load_aliases() -> Aliases:
     """Read the aliases. Raises IntegrityError on a broken file."""
