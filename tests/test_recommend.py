@@ -245,3 +245,17 @@ def test_explain_of_an_unknown_label_names_near_ones(quantpick: Command) -> None
     result = quantpick("explain", "Q4_K_X")
     assert result.status == 3
     assert "Q4_K_M" in result.stderr
+
+
+@pytest.mark.parametrize("spec", ["Q4_K_M", f"{MODEL}:Q4_K_M"])
+def test_a_label_is_not_ignored_where_a_repo_is_asked_for(quantpick: Command, spec: str) -> None:
+    result = quantpick("recommend", spec)
+    assert result.status == 2
+    assert f"quantpick explain {spec}" in result.stderr
+
+
+def test_explain_auto_explains_the_pick(quantpick: Command) -> None:
+    machine = ("--vram", "48GiB", "--backend", "cuda")
+    document = quantpick("explain", f"{MODEL}:auto", *machine, "--json").json
+    assert document["verdict"]["picked"]
+    assert quantpick("explain", f"{MODEL}:auto", "--ram", "8", "--backend", "cpu").status == 4

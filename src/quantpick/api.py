@@ -93,8 +93,17 @@ def explain(spec: str, *, host: Host | None = None, need: Need | None = None) ->
 
 
 def load(spec: str) -> Model:
-    """Return the model of a SPEC: from the catalog, or live from the Hub where it has none."""
-    return _load(parse_spec(spec))
+    """Return the model of a SPEC: from the catalog, or live from the Hub where it has none.
+
+    Raises UsageError for a SPEC that names a quant as well.
+    """
+    parsed = parse_spec(spec)
+    if parsed.label is not None:
+        raise UsageError(
+            f"{spec} names one quant of a repo, where the repo is asked for",
+            f"leave out the label, or run: quantpick explain {spec}",
+        )
+    return _load(parsed)
 
 
 def reference() -> Reference:
