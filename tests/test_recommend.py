@@ -247,6 +247,32 @@ def test_explain_of_an_unknown_label_names_near_ones(quantpick: Command) -> None
     assert "Q4_K_M" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("vram", "code"),
+    [("44.52GB", "comfortable"), ("44.51GB", "tight"), ("43.52GB", "tight"), ("43.51GB", None)],
+)
+def test_the_margin_decides(quantpick: Command, vram: str, code: str | None) -> None:
+    machine = ("--vram", vram, "--backend", "cuda", "--for", "speed", "--ctx-size", "256")
+    judged = verdict(ask(quantpick, *machine), "Q4_K_M")
+    assert judged["file_bytes"] == 42_520_000_000
+    assert codes(judged) == [code or "file_too_large"]
+    assert judged["fits"] is (code is not None)
+
+
+def test_originals_come_after_the_quants(quantpick: Command) -> None:
+    machine = ("--vram", "80GiB", "--backend", "cuda", "--json")
+    answer = quantpick("recommend", "qwen3-14b", *machine).json
+    assert answer["pick"]["label"] == "Q8_0"
+    assert verdict(answer, "BF16")["fits"]
+    assert [v["label"] for v in answer["verdicts"] if v["fits"]][-1] == "BF16"
+
+
+def test_a_quant_that_its_card_advises_against_says_so(quantpick: Command) -> None:
+    answer = ask(quantpick, "--vram", "80GiB", "--backend", "cuda")
+    advised = [v["label"] for v in answer["verdicts"] if "not_recommended" in codes(v)]
+    assert advised == ["Q3_K_S"]
+
+
 @pytest.mark.parametrize("spec", ["Q4_K_M", f"{MODEL}:Q4_K_M"])
 def test_a_label_is_not_ignored_where_a_repo_is_asked_for(quantpick: Command, spec: str) -> None:
     result = quantpick("recommend", spec)

@@ -11,13 +11,14 @@ import sys
 from threading import Timer
 from typing import TYPE_CHECKING
 
-from quantpick.domain.memory import MICRO_BATCH, SLOTS
-
 if TYPE_CHECKING:
     from pathlib import Path
 
 #: Seconds after which the engine is taken for stuck.
 _PATIENCE = 120
+
+#: What llama-server takes unless told otherwise: four slots, micro-batches of 512 tokens.
+_SLOTS, _MICRO_BATCH = 4, 512
 
 #: Loads a model as llama-server does by default: all slots over one cache.
 _LOAD = """
@@ -46,7 +47,7 @@ os._exit(0)
 
 def load_log(model: Path, ctx_size: int) -> str:
     """Load a model and return what the engine logs until it is ready."""
-    words = [str(model), str(ctx_size), str(SLOTS), str(MICRO_BATCH)]
+    words = [str(model), str(ctx_size), str(_SLOTS), str(_MICRO_BATCH)]
     lines = []
     with subprocess.Popen(
         [sys.executable, "-c", _LOAD, *words],
