@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.command import Command
 from tests.support.gguf_files import real_model, split_gguf
@@ -13,6 +15,17 @@ from tests.support.loopback_hub import LoopbackHub
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+# No time limit an example: how fast the machine is proves nothing. CI tries the same examples every
+# time, so that it fails for a change and not for luck; elsewhere they are new.
+settings.register_profile(
+    "quantpick",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+)
+settings.load_profile("quantpick")
 
 
 @pytest.fixture
