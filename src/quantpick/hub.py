@@ -128,7 +128,6 @@ def list_repo(repo_id: str, revision: str | None) -> Listing:
         files=tuple(_remote_files(info)),
         license=_card_value(info, "license"),
         base_model=_card_value(info, "base_model"),
-        gated=bool(info.gated),
     )
 
 

@@ -33,7 +33,6 @@ class Listing(NamedTuple):
     files: tuple[RemoteFile, ...]
     license: str | None = None
     base_model: str | None = None
-    gated: bool = False
 
 
 class QuantSet(NamedTuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quantpick.domain.memory import SLOTS
-from quantpick.domain.need import Objective
 from quantpick.domain.units import format_gb, format_gib
 from quantpick.domain.verdict import Placement, Pool, Reason, ReasonCode, Why
 
@@ -105,13 +104,8 @@ def where(verdict: Verdict) -> str:
 
 def rule_sentence(rule: Rule) -> str:
     """Return which rule was applied and why."""
-    what = {
-        Objective.SPEED: "speed",
-        Objective.QUALITY: "quality",
-        Objective.AUTO: "auto",
-    }[rule.objective]
     return (
-        f"rule: {what} ({_WHY[rule.why]}): a file 1 to 2 GB below {POOLS[rule.pool]} "
+        f"rule: {rule.objective} ({_WHY[rule.why]}): a file 1 to 2 GB below {POOLS[rule.pool]} "
         f"({format_gb(rule.capacity)} = {format_gib(rule.capacity)})"
     )
 
