@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantpick.domain.host import Backend, Cpu, Device, Engine, Host, MemoryKind, Ram
-from quantpick.domain.memory import estimate_kv_cache
+from quantpick.domain.memory import estimate_compute, estimate_kv_cache
 from quantpick.domain.model import Model, QuantFile, Shape
 from quantpick.domain.need import CacheType, FamilyChoice, Need, Objective
 from quantpick.domain.recommend import recommend
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import random
 
 REFERENCE = load_reference()
+LLAMA_8B = "bartowski/Meta-Llama-3.1-8B-Instruct-GGUF"
+LLAMA_70B = "bartowski/Meta-Llama-3.1-70B-Instruct-GGUF"
 MIB, GIB = 2**20, 2**30
 
 sizes = st.integers(64, 200 * 1024).map(lambda mib: mib * MIB)
@@ -160,7 +163,7 @@ def test_a_sliding_window_never_needs_more(shape: Shape, need: Need) -> None:
 
 
 def test_kv_cache_of_the_70b_is_what_llama_cpp_prints() -> None:
-    shape = load_model("bartowski/Meta-Llama-3.1-70B-Instruct-GGUF").shape
+    shape = load_model(LLAMA_70B).shape
     assert shape is not None
     # MiB printed by llama.cpp b10587 for 4096, 8192, 32768 and 131072 tokens.
     printed = {
@@ -172,3 +175,24 @@ def test_kv_cache_of_the_70b_is_what_llama_cpp_prints() -> None:
         for ctx_size, mib in zip((4096, 8192, 32768, 131072), row, strict=True):
             need = Need(ctx_size=ctx_size, type_k=type_k, type_v=type_v)
             assert estimate_kv_cache(shape, need) == mib * MIB
+
+
+@pytest.mark.parametrize(
+    ("repo_id", "gpus", "printed"),
+    [
+        (LLAMA_8B, 1, (104.01, 108.01, 132.01, 228.01)),
+        (LLAMA_8B, 0, (120.01, 124.01, 148.01, 244.01)),
+        (LLAMA_70B, 1, (204.01, 208.01, 232.01, 328.01)),
+        (LLAMA_70B, 0, (236.01, 240.01, 264.01, 360.01)),
+    ],
+)
+def test_compute_buffer_is_what_llama_server_prints(
+    repo_id: str, gpus: int, printed: tuple[float, ...]
+) -> None:
+    # MiB printed by llama-server b10587, flash attention on, for the same four contexts. The GPU
+    # rows were planned by its Vulkan backend.
+    shape = load_model(repo_id).shape
+    assert shape is not None
+    for ctx_size, mib in zip((4096, 8192, 32768, 131072), printed, strict=True):
+        estimate = estimate_compute(shape, Need(ctx_size=ctx_size), gpus)
+        assert estimate / MIB == pytest.approx(mib, abs=0.1)
