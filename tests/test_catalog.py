@@ -218,6 +218,12 @@ def test_list_shows_a_repos_quants(quantpick: Command) -> None:
     assert all(label in text for label in rows)
 
 
+def test_list_knows_the_quality_of_a_mixed_label(quantpick: Command) -> None:
+    rows = quantpick("list", "qwen3-14b", "--json").json["files"]
+    assert {row["label"]: row["tier"] for row in rows}["UD-Q4_K_XL"] == "good"
+    assert None not in [row["tier"] for row in rows]
+
+
 def test_list_shows_the_catalog(quantpick: Command) -> None:
     document = quantpick("list", "--json").json
     assert {model["repo_id"] for model in document["models"]} == set(REPOS)

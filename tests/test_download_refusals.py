@@ -30,9 +30,9 @@ def shelf(hub: LoopbackHub) -> LoopbackHub:
     ("label", "refusal"),
     [
         ("Q4_K_S", (3, "has no quant Q4_K_S", "did you mean Q4_K_M")),
-        ("nonsense", (3, "has no quant nonsense", "did you mean")),
+        ("nonsense", (3, "has no quant nonsense", "there are Q4_K_M")),
         ("Q6_K", (3, "has no quant Q6_K", "Q6_K_L")),
-        ("Q8_0", (3, "has no quant Q8_0", "did you mean Q4_K_M")),
+        ("Q8_0", (3, "has no quant Q8_0", "there are Q4_K_M")),
         ("Q2_K", (3, "a/g-Q2_K.gguf, b/g-Q2_K.gguf", "by its path: hf download")),
         ("Q3_K_XL", (3, "g-UD-Q3_K_XL.gguf, g.i1-Q3_K_XL.gguf", "ask for one of UD-Q3_K_XL, i1")),
         ("Q3_K_S", (3, "raw byte parts", "cat")),

@@ -15,7 +15,7 @@ from quantpick.domain.plan import include_patterns, plan_download
 from quantpick.domain.quant import Family, canonical_label, family_of
 from quantpick.domain.spec import Spec, parse_spec
 from quantpick.domain.units import format_gb, format_gib, parse_build, parse_size
-from quantpick.errors import QuantpickError, UsageError
+from quantpick.errors import NotFoundError, QuantpickError, UsageError
 
 #: Paths as quantizers name them: label, kind, shard index and count.
 NAMES = {
@@ -190,6 +190,13 @@ def test_label_matches_whole_labels_only() -> None:
 def test_prefix_of_the_mixer_may_be_left_out() -> None:
     repo = listing("x-UD-Q4_K_XL.gguf", "x-Q4_K_M.gguf")
     assert find_quant(repo, "Q4_K_XL").label == "UD-Q4_K_XL"
+
+
+def test_a_mixed_label_in_two_places_is_an_error_and_not_the_first_of_them() -> None:
+    repo = listing("a/x-UD-Q4_K_XL.gguf", "b/x-UD-Q4_K_XL.gguf")
+    with pytest.raises(NotFoundError) as caught:
+        find_quant(repo, "Q4_K_XL")
+    assert "a/x-UD-Q4_K_XL.gguf, b/x-UD-Q4_K_XL.gguf" in caught.value.message
 
 
 def test_shards_are_put_in_order() -> None:

@@ -241,6 +241,11 @@ def test_explain_adds_up(quantpick: Command) -> None:
     assert "KV cache        2.68 GB" in text
 
 
+def test_explain_finds_a_label_as_download_does(quantpick: Command) -> None:
+    document = quantpick("explain", "qwen3-14b:q4_k_xl", "--vram", "24", "--json").json
+    assert document["verdict"]["label"] == "UD-Q4_K_XL"
+
+
 def test_explain_of_an_unknown_label_names_near_ones(quantpick: Command) -> None:
     result = quantpick("explain", "Q4_K_X")
     assert result.status == 3

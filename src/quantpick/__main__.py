@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import sys
 
-#: Objects made between two passes of the garbage collector. The default of 700 makes it pass some
-#: fifty times while modules load, for nothing: 5 ms of the 90 that a recommendation takes.
+#: Objects made between two passes of the garbage collector. With the default of 700 it passes 44
+#: times in a recommendation (gc.get_stats), for nothing: 5 ms of the 90 ms it took (2026-11-22).
 _COLLECT_EVERY = 50_000
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick.domain import recommend as deciding
-from quantpick.domain.host import override_host
-from quantpick.domain.names import near_names
+from quantpick.domain.host import Backend, override_host
+from quantpick.domain.names import near_hint
 from quantpick.domain.need import Need
-from quantpick.domain.quant import canonical_label
+from quantpick.domain.quant import matching_labels
 from quantpick.domain.spec import AUTO, parse_spec
 from quantpick.domain.units import format_gb
 from quantpick.errors import NotFoundError, NothingFitsError, UsageError
@@ -23,7 +23,7 @@ from quantpick.sources import catalog
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from quantpick.domain.host import Backend, Host
+    from quantpick.domain.host import Host
     from quantpick.domain.listing import Listing
     from quantpick.domain.model import Model, Reference
     from quantpick.domain.plan import Download, Plan
@@ -52,7 +52,8 @@ def probe(
 ) -> Host:
     """Return this machine, or the one in ``host_file``, with the given figures in place.
 
-    ``vram`` has one size in bytes a device; nothing is asked of drivers when it is given.
+    ``vram`` has one size in bytes a device. Drivers are not asked when it is given, nor for the
+    CPU backend.
     """
     if host_file is not None:
         from quantpick.sources.host_file import load_host
@@ -61,7 +62,7 @@ def probe(
     else:
         from quantpick.probes import probe_host
 
-        host = probe_host(devices=not vram)
+        host = probe_host(devices=not vram and backend is not Backend.CPU)
     return override_host(host, vram=vram, ram=ram, backend=backend, build=build)
 
 
@@ -84,12 +85,9 @@ def explain(spec: str, *, host: Host | None = None, need: Need | None = None) ->
     answer = deciding.recommend(model, host or probe(), need or Need(), reference())
     if parsed.label.lower() == AUTO:
         return Explanation(_picked(answer), answer)
-    wanted = canonical_label(parsed.label) or parsed.label
-    for verdict in answer.verdicts:
-        if verdict.file.label == wanted:
-            return Explanation(verdict, answer)
-    near = ", ".join(near_names(parsed.label, model.labels()))
-    raise NotFoundError(f"{model.repo_id} has no quant {parsed.label}", f"did you mean {near}?")
+    label = _one_label(parsed.label, model)
+    verdict = next(verdict for verdict in answer.verdicts if verdict.file.label == label)
+    return Explanation(verdict, answer)
 
 
 def load(spec: str) -> Model:
@@ -192,20 +190,30 @@ def _load(spec: Spec) -> Model:
 
 
 def _live_model(listing: Listing) -> Model:
+    from quantpick.domain.listing import no_quants
     from quantpick.sources.repo import model_of
 
     known = catalog.find_repo_id(listing.repo_id)
     model = model_of(listing, catalog.load_model(known) if known else None)
     if not model.files:
-        raise NotFoundError(
-            f"{listing.repo_id} holds no GGUF model that quantpick can tell apart by label",
-            "check the repo name: repos with GGUF files often end in -GGUF",
-        )
+        raise no_quants(listing.repo_id)
     return model
 
 
 def _recommend_listed(listing: Listing, host: Host, need: Need) -> Recommendation:
     return deciding.recommend(_live_model(listing), host, need, reference())
+
+
+def _one_label(wanted: str, model: Model) -> str:
+    """Return the model's label that a user's word stands for. Raises NotFoundError."""
+    found = matching_labels(wanted, model.labels())
+    if not found:
+        near = near_hint(wanted, model.labels())
+        raise NotFoundError(f"{model.repo_id} has no quant {wanted}", near)
+    if len(found) > 1:
+        hint = f"ask for one of {', '.join(found)}"
+        raise NotFoundError(f"{wanted} matches {len(found)} quants of {model.repo_id}", hint)
+    return found[0]
 
 
 def _picked(answer: Recommendation) -> Verdict:

@@ -121,8 +121,6 @@ def _expected(error: BaseException) -> QuantpickError:
 
 
 def _usage_error(error: click.ClickException) -> UsageError:
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        return UsageError("no command given", "run: quantpick --help")
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context else "quantpick"
     return UsageError(error.format_message().rstrip("."), f"run: {path} --help")

@@ -9,7 +9,7 @@ from quantpick.domain.host import Backend
 from quantpick.domain.memory import estimate_memory
 from quantpick.domain.need import FamilyChoice
 from quantpick.domain.placement import COMFORTABLE_MARGIN, TIGHT_MARGIN, lay_out
-from quantpick.domain.quant import Family, base_label
+from quantpick.domain.quant import Family
 from quantpick.domain.verdict import Placement, Pool, Reason, ReasonCode, Verdict
 
 if TYPE_CHECKING:
@@ -41,14 +41,10 @@ class Case(NamedTuple):
         """The llama.cpp build that will load the file, None where unknown."""
         return self.host.engine.build if self.host.engine else None
 
-    def info(self, label: str) -> QuantInfo | None:
-        """Return what is known of a label, or of the one it mixes (``UD-IQ2_M`` as ``IQ2_M``)."""
-        return self.reference.quants.get(base_label(label))
-
 
 def judge(file: QuantFile, case: Case) -> Verdict:
     """Return the verdict on one quant."""
-    info = case.info(file.label)
+    info = case.reference.info(file.label)
     blocked = blocking_reason(file, info, case.host.backend, case.build, case.reference)
     if blocked is not None or info is None:
         return _blocked(file, case, blocked)

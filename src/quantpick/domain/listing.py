@@ -9,8 +9,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from quantpick.domain.names import near_names, unsafe_path
-from quantpick.domain.quant import FileKind, base_label, canonical_label, parse_filename
+from quantpick.domain.names import near_hint, unsafe_path
+from quantpick.domain.quant import (
+    FileKind,
+    canonical_label,
+    matching_labels,
+    parse_filename,
+)
 from quantpick.errors import IntegrityError, NotFoundError
 
 if TYPE_CHECKING:
@@ -66,16 +71,21 @@ def find_quant(listing: Listing, label: str) -> QuantSet:
     Raises NotFoundError with near labels, IntegrityError for an unsafe name or a missing shard,
     and NotFoundError listing all candidates when two sets match.
     """
-    wanted = canonical_label(label) or label
     sets = quant_sets(listing)
-    found = sets.get(wanted) or [
-        quants[0] for name, quants in sets.items() if base_label(name) == wanted and quants
-    ]
+    found = [quant for name in matching_labels(label, sets) for quant in sets[name]]
     if len(found) == 1:
         return found[0]
-    if len(found) > 1:
+    if found:
         raise _ambiguous(listing, label, found)
-    raise _missing(listing, wanted, sets)
+    raise _missing(listing, canonical_label(label) or label, sets)
+
+
+def no_quants(repo_id: str) -> NotFoundError:
+    """Return the error for a repo of which no quant can be offered."""
+    return NotFoundError(
+        f"{repo_id} holds no GGUF model that quantpick can tell apart by label",
+        "check the repo name: repos with GGUF files often end in -GGUF",
+    )
 
 
 def _set_name(path: str) -> str:
@@ -130,13 +140,10 @@ def _missing(
             "choose another quant, or try again later: an upload may be under way",
         )
     if not sets:
-        return NotFoundError(
-            f"{listing.repo_id} holds no GGUF model that quantpick can tell apart by label",
-            "check the repo name: repos with GGUF files often end in -GGUF",
-        )
+        return no_quants(listing.repo_id)
     return NotFoundError(
         f"{listing.repo_id} has no quant {label}",
-        f"did you mean {', '.join(near_names(label, sets))}?",
+        near_hint(label, sets),
         f"run: quantpick list {listing.repo_id}",
     )
 

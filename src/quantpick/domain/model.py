@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from quantpick.domain.quant import Family, family_of
+from quantpick.domain.quant import Family, base_label, family_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -128,3 +128,7 @@ class Reference(NamedTuple):
 
     quants: Mapping[str, QuantInfo]
     support: tuple[TypeSupport, ...]
+
+    def info(self, label: str) -> QuantInfo | None:
+        """Return what is known of a label, or of the one it mixes (``UD-IQ2_M`` as ``IQ2_M``)."""
+        return self.quants.get(base_label(label))

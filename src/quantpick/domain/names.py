@@ -23,15 +23,17 @@ def unsafe_path(path: str) -> bool:
     )
 
 
-def near_names(name: str, known: Iterable[str]) -> tuple[str, ...]:
-    """Names a user may have meant, nearest first; all of them in order when none is near."""
+def near_hint(name: str, known: Iterable[str]) -> str:
+    """Return a hint with the names a user may have meant, or with all when none is near."""
     # Loaded here: only an error needs it.
     from difflib import get_close_matches
 
     names = list(known)
     upper = {known_name.upper(): known_name for known_name in names}
     close = get_close_matches(name.upper(), upper, n=4, cutoff=0.6)
-    return tuple(upper[match] for match in close) or tuple(names)
+    if close:
+        return f"did you mean {', '.join(upper[match] for match in close)}?"
+    return f"there are {', '.join(names)}"
 
 
 def printable(text: str) -> str:

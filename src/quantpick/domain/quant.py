@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Family(StrEnum):
@@ -100,6 +103,16 @@ def canonical_label(text: str) -> str | None:
 def base_label(label: str) -> str:
     """Return the label without the prefix that names who mixed it (``UD-``, ``i1-``)."""
     return _PREFIX.sub("", label)
+
+
+def matching_labels(wanted: str, labels: Iterable[str]) -> list[str]:
+    """Return the labels that a user's word stands for, in their order.
+
+    The label itself if it is there, in any case; else those that differ by who mixed them, so that
+    ``q4_k_xl`` finds ``UD-Q4_K_XL``. Never a part of a longer label.
+    """
+    label, known = canonical_label(wanted) or wanted, list(labels)
+    return [label] if label in known else [name for name in known if base_label(name) == label]
 
 
 def family_of(label: str) -> Family:

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 _CHUNK = 4 * 2**20
 
 
-def difference(
-    path: Path, listed: RemoteFile, on_bytes: Callable[[int], None] = lambda _: None
-) -> str | None:
+def difference(path: Path, listed: RemoteFile, on_bytes: Callable[[int], None]) -> str | None:
     """Return how a file differs from what the Hub lists, None if it is the same.
 
     Reads the whole file once its size is right. ``on_bytes`` receives the bytes hashed.

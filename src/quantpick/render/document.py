@@ -128,7 +128,7 @@ def _remote_file(file: RemoteFile, fetched: Fetched | None) -> Record:
 
 
 def _file(file: QuantFile, reference: Reference) -> Record:
-    info = reference.quants.get(file.label)
+    info = reference.info(file.label)
     return {
         "label": file.label,
         "file_bytes": file.file_bytes,

@@ -26,7 +26,7 @@ def progress_display() -> Progress:
 
 
 class LineProgress:
-    """Says when a step starts and ends, and in between at most every ten seconds."""
+    """Says when a step starts, and at most every ten seconds how far it is."""
 
     def __init__(self) -> None:
         self._what, self._total, self._done, self._said = "", 0, 0, 0.0

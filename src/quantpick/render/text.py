@@ -14,7 +14,6 @@ from rich.text import Text
 
 from quantpick.domain.launch import download_command, hf_command, run_command, server_command
 from quantpick.domain.names import printable
-from quantpick.domain.quant import base_label
 from quantpick.domain.units import GB, format_gb, format_gib
 from quantpick.render.talk import print_warnings
 from quantpick.render.words import (
@@ -53,9 +52,9 @@ def print_recommendation(answer: Recommendation, *, models: bool) -> None:
     """
     console = _console()
     if answer.model is not None and not models:
-        console.print(_plain(f"{answer.model.repo_id} on {machine(answer.host)}"))
+        console.print(_plain(f"{answer.model.repo_id} on {_machine(answer.host)}"))
     else:
-        console.print(_plain(f"catalogued models on {machine(answer.host)}"))
+        console.print(_plain(f"catalogued models on {_machine(answer.host)}"))
     _print_table(console, _verdict_table(answer, models=models))
     if not all(verdict.file.exact for verdict in answer.verdicts):
         console.print(_plain(_ROUNDED))
@@ -123,7 +122,7 @@ def print_quants(model: Model, reference: Reference) -> None:
         console.print(_plain(line))
     table = _table("label", "size GB", "files", "family", "quality", "card", "note")
     for file in model.files:
-        info = reference.quants.get(base_label(file.label))
+        info = reference.info(file.label)
         table.add_row(
             file.label,
             _rounded(file),
@@ -181,7 +180,7 @@ def print_download(result: Download) -> None:
         _print_commands(console, {"run": run_command(result)})
 
 
-def machine(host: Host) -> str:
+def _machine(host: Host) -> str:
     """Return a host in one phrase: its devices, its RAM, its backend."""
     names = [f"{device.name} {format_gib(device.usable)}" for device in host.devices]
     devices = " + ".join([*names, f"{format_gib(host.ram.total)} RAM"])

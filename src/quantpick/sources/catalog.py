@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from quantpick.domain.model import Model, QuantFile, QuantInfo, Reference, Shape, TypeSupport
-from quantpick.domain.names import near_names, unsafe_path
+from quantpick.domain.names import near_hint, unsafe_path
 from quantpick.domain.quant import FileKind, canonical_label, parse_filename
 from quantpick.domain.units import parse_build
 from quantpick.errors import IntegrityError, NotFoundError, UsageError
@@ -73,10 +73,9 @@ def resolve_alias(alias: str) -> str:
     found = find_repo_id(alias)
     if found is not None:
         return found
-    near = near_names(alias, load_aliases().repo_ids)
     raise NotFoundError(
         f"the catalog has no model {alias!r}",
-        f"did you mean {', '.join(near)}?",
+        near_hint(alias, load_aliases().repo_ids),
         "any repo of the Hub works by its full name: OWNER/REPO",
     )
 
