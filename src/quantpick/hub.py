@@ -12,10 +12,18 @@ import logging
 import re
 import time
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_session,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     DisabledRepoError,
     EntryNotFoundError,
@@ -27,8 +35,12 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-# The HTTP library that huggingface_hub uses, under whichever name; it offers it, without types.
-from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+# Offered without types; httpx is the HTTP library that huggingface_hub uses, under whichever name.
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    build_hf_headers,
+    hf_raise_for_status,
+    httpx,
+)
 
 from quantpick.domain.listing import Listing, RemoteFile
 from quantpick.domain.names import printable
@@ -64,6 +76,9 @@ _LONGEST_WAIT = 60.0
 
 #: Answers after which a further try makes sense.
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+
+#: Seconds that a range of a file may take to arrive, however steadily it drips.
+_RANGE_TIME = 120.0
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _COMMIT = r"[0-9a-f]{40}"
@@ -173,6 +188,61 @@ def cache_folder() -> Path:
     return Path(constants.HF_HUB_CACHE)
 
 
+def fetch_range(listing: Listing, file: RemoteFile, start: int, length: int) -> bytes:
+    """Fetch ``length`` bytes of a listed file from ``start`` on, both within the file.
+
+    The token goes to the Hub and not along to where it redirects. A server that sends the whole
+    file instead is listened to as far as needed. Raises NotFoundError, AccessError, HubError, or
+    IntegrityError for a file of another length than listed.
+    """
+    url = hf_hub_url(listing.repo_id, file.path, revision=listing.revision)
+    return _with_retries(
+        lambda: _read_range(url, file, start, length), listing.repo_id, listing.revision
+    )
+
+
+def _read_range(url: str, file: RemoteFile, start: int, length: int) -> bytes:
+    headers = build_hf_headers(library_name="quantpick")
+    headers |= {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
+    with get_session().stream(
+        "GET", url, headers=headers, timeout=_TIMEOUT, follow_redirects=True
+    ) as answer:
+        hf_raise_for_status(answer)
+        before = start
+        if answer.status_code == HTTPStatus.PARTIAL_CONTENT:
+            before = 0
+            place = f"bytes {start}-{start + length - 1}/"
+            if answer.headers.get("Content-Range") not in {f"{place}{file.size}", f"{place}*"}:
+                raise _wrong_length(file.path)
+        return _read_body(answer, file, before, length)
+
+
+def _read_body(answer: Any, file: RemoteFile, before: int, length: int) -> bytes:  # noqa: ANN401 -- httpx comes without types
+    """Return ``length`` bytes of a body after the first ``before``, without reading on."""
+    found, end = bytearray(), time.monotonic() + _RANGE_TIME
+    for data in answer.iter_raw():
+        found += data[before:]
+        before = max(before - len(data), 0)
+        # Not when all is there: a body read to its end leaves the connection for the next range.
+        if len(found) > length:
+            break
+        if time.monotonic() > end:
+            raise HubError(
+                f"{file.path} comes too slowly: {len(found)} bytes in {_RANGE_TIME:.0f} s",
+                "check the network, then try again",
+            )
+    if len(found) < length:
+        raise _wrong_length(file.path)
+    return bytes(found[:length])
+
+
+def _wrong_length(what: str) -> IntegrityError:
+    return IntegrityError(
+        f"{what} arrived shorter or longer than the Hub lists it",
+        "run the same command again; if it repeats, the repo or a proxy is at fault",
+    )
+
+
 class _Bar:
     """Stands in for the progress bar that huggingface_hub would draw, and passes its counts on.
 
@@ -253,10 +323,7 @@ def _translate(error: Exception, repo_id: str, revision: str | None) -> Quantpic
             )
     status = _status(chain)
     if any(str(cause).startswith("Consistency check failed") for cause in chain):
-        return IntegrityError(
-            f"a file of {repo_id} arrived shorter or longer than the Hub lists it",
-            "run the same command again; if it repeats, the repo or a proxy is at fault",
-        )
+        return _wrong_length(f"a file of {repo_id}")
     if status is not None:
         return HubError(f"the Hub answered {status} for {repo_id}", _hub_hint(status))
     return HubError(

@@ -17,6 +17,7 @@ _OUTSIDE = (
     "HF_",
     "HUGGING",
     "QUANTPICK_",
+    "XDG_",
     "CUDA_",
     "NVIDIA_",
     "COLUMNS",
