@@ -1,0 +1,138 @@
+"""The tensors of a model that is known by its figures alone: names and dimensions.
+
+As llama.cpp's converter writes them and its loader (src/models/, b11540) asks for them, for the
+architectures whose figures tell everything.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+#: A tensor by name and dimensions, in ggml's order: the length of a row first.
+Slot = tuple[str, tuple[int, ...]]
+
+
+class _Style(NamedTuple):
+    """What tells the transformers of one architecture from those of another.
+
+    ``joined`` marks queries, keys and values in one matrix, and gate and up in another.
+    """
+
+    norms: tuple[str, ...] = ("attn_norm", "ffn_norm")
+    biased: bool = False
+    head_norms: bool = False
+    joined: bool = False
+    tied: bool = False
+    rope: tuple[str, ...] = ("rope_freqs",)
+
+
+_GEMMA = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
+
+_STYLES = {
+    "llama": _Style(),
+    "qwen2": _Style(biased=True),
+    "qwen3": _Style(head_norms=True),
+    "qwen3moe": _Style(head_norms=True),
+    "gemma2": _Style(norms=_GEMMA, tied=True),
+    "gemma3": _Style(norms=_GEMMA, tied=True, head_norms=True),
+    "phi3": _Style(joined=True, rope=("rope_factors_long", "rope_factors_short")),
+}
+
+#: What has experts, and what may have.
+_WITH_EXPERTS = frozenset({"qwen3moe"})
+_EXPERTS_POSSIBLE = frozenset({"qwen3moe", "llama"})
+
+
+class _Widths(NamedTuple):
+    """Lengths of the vectors that a model's matrices lead from and to."""
+
+    embedding: int
+    query: int
+    key: int
+    value: int
+    #: All heads' outputs together, which the output matrix of attention reads.
+    heads: int
+    feed_forward: int
+    head: int
+    experts: int
+
+
+def blueprint(  # noqa: PLR0913 -- the figures of a model, named as in GGUF
+    *,
+    architecture: str,
+    block_count: int,
+    head_count: int,
+    head_count_kv: int,
+    key_length: int,
+    value_length: int,
+    embedding_length: int,
+    feed_forward_length: int,
+    vocab_size: int,
+    tied: bool,
+    expert_count: int = 0,
+    expert_feed_forward_length: int = 0,
+    rope_freqs: bool = False,
+) -> tuple[Slot, ...] | None:
+    """Return the tensors of a model, None if its figures do not tell them.
+
+    ``rope_freqs`` marks a model with a factor for each rotary frequency, such as Llama 3.x.
+    """
+    style = _STYLES.get(architecture)
+    if style is None or not _experts_make_sense(architecture, expert_count):
+        return None
+    widths = _Widths(
+        embedding=embedding_length,
+        query=head_count * key_length,
+        key=head_count_kv * key_length,
+        value=head_count_kv * value_length,
+        heads=head_count * value_length,
+        # An expert of Mixtral's kind is as wide as the feed-forward network of a dense model.
+        feed_forward=(expert_feed_forward_length if expert_count else 0) or feed_forward_length,
+        head=key_length,
+        experts=expert_count,
+    )
+    ends = _ends(widths, vocab_size, tied=tied or style.tied)
+    if rope_freqs:
+        ends |= {f"{name}.weight": (key_length // 2,) for name in style.rope}
+    layer = _attention(widths, style) | _feed_forward(widths, style)
+    layer |= {f"{name}.weight": (embedding_length,) for name in style.norms}
+    inside = ((f"blk.{i}.{name}", dims) for i in range(block_count) for name, dims in layer.items())
+    return (*ends.items(), *inside)
+
+
+def _experts_make_sense(architecture: str, expert_count: int) -> bool:
+    if expert_count:
+        return architecture in _EXPERTS_POSSIBLE
+    return architecture not in _WITH_EXPERTS
+
+
+def _ends(widths: _Widths, vocab_size: int, *, tied: bool) -> dict[str, tuple[int, ...]]:
+    table = (widths.embedding, vocab_size)
+    output = {} if tied else {"output.weight": table}
+    return {"token_embd.weight": table, "output_norm.weight": (widths.embedding,), **output}
+
+
+def _attention(widths: _Widths, style: _Style) -> dict[str, tuple[int, ...]]:
+    sides = {"attn_q": widths.query, "attn_k": widths.key, "attn_v": widths.value}
+    if style.joined:
+        sides = {"attn_qkv": sum(sides.values())}
+    found: dict[str, tuple[int, ...]] = {
+        f"{name}.weight": (widths.embedding, width) for name, width in sides.items()
+    }
+    found["attn_output.weight"] = (widths.heads, widths.embedding)
+    if style.biased:
+        found |= {f"{name}.bias": (width,) for name, width in sides.items()}
+    if style.head_norms:
+        found |= {f"{name}.weight": (widths.head,) for name in ("attn_q_norm", "attn_k_norm")}
+    return found
+
+
+def _feed_forward(widths: _Widths, style: _Style) -> dict[str, tuple[int, ...]]:
+    narrow, wide = widths.embedding, widths.feed_forward
+    if style.joined:
+        return {"ffn_up.weight": (narrow, 2 * wide), "ffn_down.weight": (wide, narrow)}
+    plain = {"ffn_gate": (narrow, wide), "ffn_up": (narrow, wide), "ffn_down": (wide, narrow)}
+    if not widths.experts:
+        return {f"{name}.weight": dims for name, dims in plain.items()}
+    stacks = {f"{name}_exps.weight": (*dims, widths.experts) for name, dims in plain.items()}
+    return {"ffn_gate_inp.weight": (narrow, widths.experts), **stacks}
