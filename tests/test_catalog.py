@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from quantpick.domain.model import Model, QuantFile, Shape
+from quantpick.domain.model import Model, QuantFile
+from quantpick.domain.shape import Shape
 from quantpick.domain.quant import base_label
 from quantpick.errors import IntegrityError
 from quantpick.sources import catalog

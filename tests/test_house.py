@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = sorted((ROOT / "src").rglob("*.py"))
 EVERYTHING = [*SOURCE, *sorted((ROOT / "tests").rglob("*.py"))]
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-COMMANDS = ["recommend", "explain", "download", "list", "hardware"]
+COMMANDS = ["recommend", "explain", "download", "inspect", "list", "hardware"]
 TOP_LEVEL = {"LICENSE", "NOTICE", "README.md", "catalog", "pyproject.toml", "src", "tests"}
 
 #: What takes long to load, and that neither help nor a recommendation from flags needs.
@@ -35,13 +35,17 @@ SLOW |= {"psutil"} if sys.platform.startswith("linux") else set()
 
 #: The modules that may import each library.
 DOORS = {
-    "typer": {"cli/main", "cli/options", "cli/recommend", "cli/show", "cli/download"},
+    "typer": {
+        *("cli/main", "cli/options", "cli/recommend"),
+        *("cli/show", "cli/download", "cli/inspect"),
+    },
     "click": {"cli/main"},
     "rich": {"render/text", "render/progress"},
     "psutil": {"probes/ram"},
     "pynvml": {"probes/nvidia"},
     "huggingface_hub": {"hub"},
     "filelock": {"fetch/transfer"},
+    "platformdirs": {"sources/header_cache"},
 }
 
 _LINT_IMPORTS = "from importlinter.cli import lint_imports_command as c; c(standalone_mode=True)"

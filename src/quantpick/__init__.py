@@ -9,16 +9,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from quantpick.api import download, explain, plan, probe, recommend
+    from quantpick.api import download, explain, inspect, plan, probe, recommend
     from quantpick.domain.quant import parse_filename
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "download", "explain", "parse_filename", "plan", "probe", "recommend"]
+__all__ = [
+    "__version__",
+    "download",
+    "explain",
+    "inspect",
+    "parse_filename",
+    "plan",
+    "probe",
+    "recommend",
+]
 
 _HOMES = {
     "download": "quantpick.api",
     "explain": "quantpick.api",
+    "inspect": "quantpick.api",
     "plan": "quantpick.api",
     "probe": "quantpick.api",
     "recommend": "quantpick.api",

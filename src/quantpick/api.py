@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick.domain import recommend as deciding
+from quantpick.domain.change import advice
 from quantpick.domain.host import Backend, override_host
 from quantpick.domain.names import near_hint
 from quantpick.domain.need import Need
@@ -24,22 +25,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from quantpick.domain.host import Host
+    from quantpick.domain.inspection import Inspection
     from quantpick.domain.listing import Listing
     from quantpick.domain.model import Model, Reference
     from quantpick.domain.plan import Download, Plan
     from quantpick.domain.progress import Progress
     from quantpick.domain.spec import Spec
-    from quantpick.domain.verdict import Recommendation, Verdict
+    from quantpick.domain.verdict import Reason, Recommendation, Verdict
 
 #: Environment variable that names the repo meant when a label stands alone.
 REPO_VARIABLE = "QUANTPICK_REPO"
 
 
 class Explanation(NamedTuple):
-    """One quant's verdict, and the recommendation it was judged in."""
+    """One quant's verdict, the recommendation it was judged in, and what would make it fit.
+
+    ``change`` is the cheapest change for a quant whose context does not fit, else None.
+    """
 
     verdict: Verdict
     recommendation: Recommendation
+    change: Reason | None = None
 
 
 def probe(
@@ -87,7 +93,7 @@ def explain(spec: str, *, host: Host | None = None, need: Need | None = None) ->
         return Explanation(_picked(answer), answer)
     label = _one_label(parsed.label, model)
     verdict = next(verdict for verdict in answer.verdicts if verdict.file.label == label)
-    return Explanation(verdict, answer)
+    return Explanation(verdict, answer, deciding.change_for(verdict, answer, reference()))
 
 
 def load(spec: str) -> Model:
@@ -167,6 +173,30 @@ def download(  # noqa: PLR0913 -- each is a flag of its own
     return result if dry_run else _fetch(result, listing, progress, force=force)
 
 
+def inspect(spec: str) -> Inspection:
+    """Return the header of a file, of the split set it is of, or of a quant on the Hub.
+
+    ``spec`` is a path to a file, or a SPEC with a label. Of a file on the Hub only the header is
+    read, and kept for the next time.
+    """
+    from quantpick.domain.inspection import Inspection, inspect_listed
+
+    if Path(spec).is_file() or spec.lower().endswith(".gguf"):
+        from quantpick.gguf_header import read_file
+
+        return Inspection(spec, read_file(Path(spec)))
+    from quantpick import hub
+    from quantpick.domain.listing import find_quant
+    from quantpick.sources.header import read_remote
+
+    parsed = parse_spec(spec)
+    if parsed.label is None:
+        raise UsageError(f"{spec} names no quant", f"write {spec}:LABEL, or a file: ./NAME.gguf")
+    listing = hub.list_repo(_repo_id(parsed), parsed.revision)
+    quant = find_quant(listing, parsed.label)
+    return inspect_listed(listing, quant, read_remote(listing, quant))
+
+
 def _fetch(result: Download, listing: Listing, progress: Progress, *, force: bool) -> Download:
     from quantpick.domain.licence import notice_name, notice_text
     from quantpick.fetch import transfer
@@ -230,13 +260,16 @@ def nothing_fits(answer: Recommendation) -> NothingFitsError:
             f"no quant of {where} can run here", "see the reasons: quantpick recommend REPO"
         )
     needs, capacity = answer.nearest.memory.total, answer.rule.capacity
-    hint = "run quantpick recommend without a repo for a model that fits"
-    return NothingFitsError(
-        f"no quant of {where} fits this machine",
-        f"nearest: {answer.nearest.file.label} of {answer.nearest.repo_id} needs "
-        f"{format_gb(needs)}, there are {format_gb(capacity)}",
-        hint if answer.model else "ask for less context with --ctx-size",
-    )
+    nearest = f"{answer.nearest.file.label} of {answer.nearest.repo_id}"
+    hints = [f"nearest: {nearest} needs {format_gb(needs)}, there are {format_gb(capacity)}"]
+    change = deciding.change_for(answer.nearest, answer, reference())
+    if change is not None:
+        hints.append(advice(change))
+    if answer.model is None:
+        hints.append("ask for less context with --ctx-size")
+    else:
+        hints.append("run quantpick recommend without a repo for a model that fits")
+    return NothingFitsError(f"no quant of {where} fits this machine", *hints)
 
 
 def _repo_id(spec: Spec) -> str:

@@ -16,6 +16,7 @@ COMMANDS = {
     "recommend": ("quantpick.cli.recommend", "recommend"),
     "explain": ("quantpick.cli.recommend", "explain"),
     "download": ("quantpick.cli.download", "download"),
+    "inspect": ("quantpick.cli.inspect", "inspect"),
     "list": ("quantpick.cli.show", "list_quants"),
     "hardware": ("quantpick.cli.show", "hardware"),
 }

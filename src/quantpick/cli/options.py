@@ -11,7 +11,7 @@ import typer
 
 from quantpick import api
 from quantpick.domain.host import Backend, Host
-from quantpick.domain.need import CacheType, FamilyChoice, Objective
+from quantpick.domain.need import CacheType, FamilyChoice, FlashAttention, Objective
 from quantpick.domain.units import parse_build, parse_size
 from quantpick.errors import UsageError
 
@@ -33,6 +33,30 @@ CtxSize = Annotated[
 ]
 TypeK = Annotated[CacheType, typer.Option("--cache-type-k", "-ctk", help="Type of the K cache.")]
 TypeV = Annotated[CacheType, typer.Option("--cache-type-v", "-ctv", help="Type of the V cache.")]
+Parallel = Annotated[
+    int,
+    typer.Option(
+        "--parallel", "-np", metavar="SLOTS", min=1, max=256, help="Slots that share the context."
+    ),
+]
+UbatchSize = Annotated[
+    int,
+    typer.Option(
+        "--ubatch-size", "-ub", metavar="TOKENS", min=1, max=2**16, help="Tokens computed at once."
+    ),
+]
+FlashAttn = Annotated[
+    FlashAttention, typer.Option("--flash-attn", "-fa", help="Fused attention; auto means on.")
+]
+Mmproj = Annotated[
+    str | None,
+    typer.Option(
+        "--mmproj", metavar="FILE|SIZE", help="Count a vision projector too: its file or its size."
+    ),
+]
+MaxCtx = Annotated[
+    bool, typer.Option("--max-ctx", help="Also say the largest context that fits whole.")
+]
 FamilyOption = Annotated[
     FamilyChoice,
     typer.Option(
@@ -88,3 +112,11 @@ def read_host(
         build=None if llama_cpp is None else parse_build(llama_cpp),
         host_file=host_file,
     )
+
+
+def read_projector(mmproj: str | None) -> int:
+    """Return the bytes of the projector that ``--mmproj`` names, by file or by size."""
+    if mmproj is None:
+        return 0
+    path = Path(mmproj)
+    return path.stat().st_size if path.is_file() else parse_size(mmproj)

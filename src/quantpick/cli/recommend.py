@@ -9,17 +9,33 @@ from quantpick.cli.options import (
     BackendOption,
     CtxSize,
     FamilyOption,
+    FlashAttn,
     For,
     HostFile,
     Json,
     LlamaCpp,
+    MaxCtx,
+    Mmproj,
+    Parallel,
     RamOption,
     TypeK,
     TypeV,
+    UbatchSize,
     Vram,
     read_host,
+    read_projector,
 )
-from quantpick.domain.need import DEFAULT_CTX_SIZE, CacheType, FamilyChoice, Need, Objective
+from quantpick.domain.need import (
+    DEFAULT_CTX_SIZE,
+    DEFAULT_PARALLEL,
+    DEFAULT_UBATCH_SIZE,
+    CacheType,
+    FamilyChoice,
+    FlashAttention,
+    Need,
+    Objective,
+    check_need,
+)
 
 
 def recommend(
@@ -29,6 +45,11 @@ def recommend(
     ctx_size: CtxSize = DEFAULT_CTX_SIZE,
     type_k: TypeK = CacheType.F16,
     type_v: TypeV = CacheType.F16,
+    parallel: Parallel = DEFAULT_PARALLEL,
+    ubatch_size: UbatchSize = DEFAULT_UBATCH_SIZE,
+    flash_attn: FlashAttn = FlashAttention.AUTO,
+    mmproj: Mmproj = None,
+    max_ctx: MaxCtx = False,
     family: FamilyOption = FamilyChoice.AUTO,
     vram: Vram = None,
     ram: RamOption = None,
@@ -43,7 +64,19 @@ def recommend(
     catalogued model is shown and the largest model that fits is picked.
     """
     host = read_host(vram, ram, backend, host_file, llama_cpp)
-    answer = api.recommend(spec, host=host, need=Need(objective, ctx_size, type_k, type_v, family))
+    need = Need(
+        objective=objective,
+        ctx_size=ctx_size,
+        type_k=type_k,
+        type_v=type_v,
+        family=family,
+        parallel=parallel,
+        ubatch_size=ubatch_size,
+        flash_attn=flash_attn,
+        projector=read_projector(mmproj),
+        max_ctx=max_ctx,
+    )
+    answer = api.recommend(spec, host=host, need=check_need(need))
     problem = None if answer.pick else api.nothing_fits(answer)
     if as_json:
         from quantpick.render.document import print_document, recommendation_record
@@ -64,6 +97,11 @@ def explain(
     ctx_size: CtxSize = DEFAULT_CTX_SIZE,
     type_k: TypeK = CacheType.F16,
     type_v: TypeV = CacheType.F16,
+    parallel: Parallel = DEFAULT_PARALLEL,
+    ubatch_size: UbatchSize = DEFAULT_UBATCH_SIZE,
+    flash_attn: FlashAttn = FlashAttention.AUTO,
+    mmproj: Mmproj = None,
+    max_ctx: MaxCtx = False,
     family: FamilyOption = FamilyChoice.AUTO,
     vram: Vram = None,
     ram: RamOption = None,
@@ -77,12 +115,24 @@ def explain(
     LABEL is a quant of the default repo, such as Q4_K_M, or SPEC:LABEL.
     """
     host = read_host(vram, ram, backend, host_file, llama_cpp)
-    explained = api.explain(spec, host=host, need=Need(objective, ctx_size, type_k, type_v, family))
+    need = Need(
+        objective=objective,
+        ctx_size=ctx_size,
+        type_k=type_k,
+        type_v=type_v,
+        family=family,
+        parallel=parallel,
+        ubatch_size=ubatch_size,
+        flash_attn=flash_attn,
+        projector=read_projector(mmproj),
+        max_ctx=max_ctx,
+    )
+    explained = api.explain(spec, host=host, need=check_need(need))
     if as_json:
         from quantpick.render.document import explanation_record, print_document
 
-        print_document("explain", explanation_record(explained.verdict, explained.recommendation))
+        print_document("explain", explanation_record(*explained))
     else:
         from quantpick.render.text import print_explanation
 
-        print_explanation(explained.verdict, explained.recommendation)
+        print_explanation(*explained)

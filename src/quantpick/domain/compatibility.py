@@ -1,15 +1,36 @@
-"""Whether the types inside a quant run on a backend, at the llama.cpp build that will load it."""
+"""Whether a quant runs on a backend: its types at the build that will load it, its buffers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from quantpick.domain.cache import largest_cache_tensor
+from quantpick.domain.host import Backend
+from quantpick.domain.need import CacheType
 from quantpick.domain.quant import Family
+from quantpick.domain.units import GIB
 from quantpick.domain.verdict import Reason, ReasonCode
 
 if TYPE_CHECKING:
-    from quantpick.domain.host import Backend
     from quantpick.domain.model import QuantFile, QuantInfo, Reference
+    from quantpick.domain.need import Need
+    from quantpick.domain.shape import Shape
+
+#: The largest tensor that Vulkan takes: maxStorageBufferRange of the usual drivers. A larger
+#: weight goes to RAM; a larger cache makes llama.cpp abort (measured at b10587).
+VULKAN_BUFFER = 4 * GIB
+
+#: Numbers in one block of a quantized cache; a head has to be a multiple of it.
+_CACHE_BLOCK = 32
+
+#: Cache types that a backend has flash-attention kernels for where both are the same, or
+#: (second table) also where they differ: fattn.cu as built by default, ggml-metal, at b10587.
+#: Elsewhere attention would fall to the CPU.
+_FUSED_ALIKE = {
+    Backend.CUDA: frozenset({CacheType.F16, CacheType.BF16, CacheType.Q8_0, CacheType.Q4_0}),
+    Backend.ROCM: frozenset({CacheType.F16, CacheType.BF16, CacheType.Q8_0, CacheType.Q4_0}),
+    Backend.METAL: frozenset(CacheType) - {CacheType.F32, CacheType.IQ4_NL},
+}
 
 
 def blocking_reason(
@@ -54,3 +75,44 @@ def _runs_since(info: QuantInfo, backend: Backend | None, reference: Reference) 
         ),
         default=0,
     )
+
+
+def cache_refusal(shape: Shape | None, need: Need, backend: Backend | None) -> Reason | None:
+    """Return why llama.cpp would not start with these cache types, None where it would.
+
+    Its rules: a latent cache has one type, a head is whole blocks (llama_init_from_model), and on
+    Vulkan a layer's cache fits one buffer.
+    """
+    if shape is None:
+        return None
+    figures: dict[str, int | str] = {"type_k": need.type_k, "type_v": need.type_v}
+    if shape.latent and need.type_k is not need.type_v:
+        return Reason(ReasonCode.CACHE_REFUSED, figures)
+    widths = ((need.type_k, shape.key_length), (need.type_v, shape.value_length))
+    if any(kind.quantized and width % _CACHE_BLOCK for kind, width in widths):
+        return Reason(ReasonCode.CACHE_REFUSED, figures)
+    if backend is Backend.VULKAN:
+        largest = largest_cache_tensor(shape, need)
+        if largest > VULKAN_BUFFER:
+            return Reason(ReasonCode.CACHE_TOO_LARGE, {"needs": largest, "limit": VULKAN_BUFFER})
+    return None
+
+
+def buffer_notes(
+    file: QuantFile, shape: Shape | None, need: Need, backend: Backend | None
+) -> list[Reason]:
+    """Return what runs slower than planned: attention or weights that fall to the CPU."""
+    notes = []
+    kernels = _FUSED_ALIKE.get(backend) if backend else None
+    quantized = need.type_k.quantized or need.type_v.quantized
+    alike = need.type_k is need.type_v and need.type_k in (kernels or ())
+    if shape is not None and kernels is not None and quantized and not alike:
+        figures = {"type_k": need.type_k, "type_v": need.type_v, "backend": backend or ""}
+        notes.append(Reason(ReasonCode.CACHE_SLOW, figures))
+    if backend is Backend.VULKAN and file.weights is not None:
+        layers = file.weights.layers
+        largest = max(max(layer.largest, layer.largest_expert) for layer in layers)
+        if largest > VULKAN_BUFFER:
+            spilled = {"tensor_bytes": largest, "limit": VULKAN_BUFFER}
+            notes.append(Reason(ReasonCode.TENSOR_SPILLS, spilled))
+    return notes

@@ -38,11 +38,34 @@ class Ram(NamedTuple):
     source: str
 
 
+#: Types whose matrices llama.cpp keeps a second time in RAM, in an order that suits the kernels
+#: of a processor feature: ggml-cpu/repack.cpp and ggml-cpu/amx at build b11540.
+_REPACKED = {
+    "avx2": frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"}),
+    "avx512f": frozenset({"Q2_K"}),
+    "amx_int8": frozenset({"Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"}),
+    "asimddp": frozenset({"Q4_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "Q8_0", "MXFP4"}),
+}
+
+#: The features that decide about memory, as the kernel spells them.
+CPU_FEATURES = tuple(_REPACKED)
+
+
 class Cpu(NamedTuple):
-    """Processor name and logical cores; None where unknown."""
+    """Processor name and logical cores, None where unknown.
+
+    ``features`` are those of ``CPU_FEATURES`` that it has, None where that is unknown.
+    """
 
     name: str | None
     cores: int | None
+    features: tuple[str, ...] | None = None
+
+    @property
+    def repacked_types(self) -> frozenset[str]:
+        """Tensor types that the CPU backend keeps twice; any that it could, where unknown."""
+        features = CPU_FEATURES if self.features is None else self.features
+        return frozenset().union(*(_REPACKED.get(name, ()) for name in features))
 
 
 class Device(NamedTuple):

@@ -38,7 +38,7 @@ def _host(record: dict[str, Any]) -> Host:
     engine = record.get("engine")
     return Host(
         ram=Ram(_size(ram["total"]), _count(ram.get("available")), str(ram.get("source", "file"))),
-        cpu=Cpu(_text(cpu.get("name")), _count(cpu.get("cores"))),
+        cpu=Cpu(_text(cpu.get("name")), _count(cpu.get("cores")), _texts(cpu.get("features"))),
         devices=tuple(_device(_fields(row)) for row in record.get("devices") or ()),
         engine=Engine(_size(engine["build"]), str(engine.get("source", "file")))
         if engine
@@ -88,3 +88,11 @@ def _text(value: object) -> str | None:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"expected a text, found {type(value).__name__}")
     return value
+
+
+def _texts(value: object) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise TypeError("expected a list of texts")
+    return tuple(value)

@@ -1,16 +1,21 @@
-"""One quant under one margin rule: does it load here, does the file fit, does the context too."""
+"""One quant under one rule: does it load here, does all that it needs fit, what else to know."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from quantpick.domain.compatibility import blocking_reason, doubtful_since
+from quantpick.domain.compatibility import (
+    blocking_reason,
+    buffer_notes,
+    cache_refusal,
+    doubtful_since,
+)
 from quantpick.domain.host import Backend
-from quantpick.domain.memory import estimate_memory
 from quantpick.domain.need import FamilyChoice
 from quantpick.domain.placement import COMFORTABLE_MARGIN, TIGHT_MARGIN, lay_out
 from quantpick.domain.quant import Family
 from quantpick.domain.verdict import Placement, Pool, Reason, ReasonCode, Verdict
+from quantpick.domain.weights import spread_weights
 
 if TYPE_CHECKING:
     from quantpick.domain.host import Host
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
     from quantpick.domain.need import Need
     from quantpick.domain.placement import Layout
     from quantpick.domain.verdict import Rule
+    from quantpick.domain.weights import Weights
 
 #: Backends on which an I-quant costs no speed, and those on which it does.
 I_QUANTS_FAST = frozenset({Backend.CUDA, Backend.ROCM})
@@ -45,70 +51,88 @@ class Case(NamedTuple):
 def judge(file: QuantFile, case: Case) -> Verdict:
     """Return the verdict on one quant."""
     info = case.reference.info(file.label)
+    layout = lay_out(weights_in(file, case), case.model.shape, case.host, case.need)
     blocked = blocking_reason(file, info, case.host.backend, case.build, case.reference)
+    blocked = blocked or cache_refusal(case.model.shape, case.need, case.host.backend)
     if blocked is not None or info is None:
-        return _blocked(file, case, blocked)
-    layout = lay_out(file, case.model.shape, case.host, case.need)
+        layout = layout._replace(placement=Placement.INCOMPATIBLE)
+        return _verdict(file, layout, case, [blocked] if blocked else [], fits=False)
     excluded = _family_reason(file.family, case.need.family)
     size = _size_reason(file, layout, case)
     fits = excluded is None and size.code in {ReasonCode.COMFORTABLE, ReasonCode.TIGHT}
     reasons = [excluded] if excluded else []
     reasons += [size, *(_notes(file, info, layout, case) if fits else ())]
+    return _verdict(file, layout, case, reasons, fits=fits)
+
+
+def weights_in(file: QuantFile, case: Case) -> Weights:
+    """Return where a file's bytes go, by estimate where that is not known."""
+    return file.weights or spread_weights(file.file_bytes, case.model.shape)
+
+
+def _verdict(
+    file: QuantFile, layout: Layout, case: Case, reasons: list[Reason], *, fits: bool
+) -> Verdict:
+    unknown = case.model.shape is None or layout.placement is Placement.INCOMPATIBLE
+    on_cpu = layout.placement is Placement.CPU
     return Verdict(
         repo_id=case.model.repo_id,
         file=file,
         placement=layout.placement,
         fits=fits,
-        n_gpu_layers=layout.n_gpu_layers,
+        n_gpu_layers=None if unknown and not on_cpu else layout.split.n_gpu_layers,
         memory=layout.memory,
         reasons=tuple(reasons),
-    )
-
-
-def _blocked(file: QuantFile, case: Case, reason: Reason | None) -> Verdict:
-    gpus = len(case.host.devices)
-    return Verdict(
-        repo_id=case.model.repo_id,
-        file=file,
-        placement=Placement.INCOMPATIBLE,
-        fits=False,
-        n_gpu_layers=None,
-        memory=estimate_memory(file.file_bytes, case.model.shape, case.need, gpus=gpus),
-        reasons=(reason,) if reason else (),
+        split=layout.split,
+        no_repack=layout.no_repack,
     )
 
 
 def _size_reason(file: QuantFile, layout: Layout, case: Case) -> Reason:
-    """Apply the margin rule to the file, then ask whether the context fits beside it."""
+    """Say whether the need fits, how much is left, and what the margin rule says of the file."""
     capacity = case.rule.capacity
     margin = capacity - file.file_bytes
-    left = capacity - layout.memory.total
+    left = capacity - _used(layout, case)
     figures = {"capacity": capacity, "margin": margin, "left": left}
-    if margin < TIGHT_MARGIN:
-        return Reason(ReasonCode.FILE_TOO_LARGE, {**figures, "short_by": TIGHT_MARGIN - margin})
     short_by = _short_by(layout, case)
+    if case.model.shape is None:
+        # The cache cannot be counted, so the margin rule decides.
+        short_by = max(short_by, TIGHT_MARGIN - margin)
     if short_by > 0:
-        return Reason(ReasonCode.CONTEXT_TOO_LARGE, {**figures, "short_by": short_by})
-    code = ReasonCode.COMFORTABLE if margin >= COMFORTABLE_MARGIN else ReasonCode.TIGHT
-    return Reason(code, figures)
+        too_large = margin < TIGHT_MARGIN
+        code = ReasonCode.FILE_TOO_LARGE if too_large else ReasonCode.CONTEXT_TOO_LARGE
+        return Reason(code, {**figures, "short_by": short_by})
+    # In RAM a margin is kept anyway, so there the next one counts.
+    roomy = TIGHT_MARGIN if case.rule.pool is Pool.VRAM else COMFORTABLE_MARGIN
+    return Reason(ReasonCode.COMFORTABLE if left >= roomy else ReasonCode.TIGHT, figures)
 
 
-def _partly_on_gpu(layout: Layout, case: Case) -> Reason:
-    """Say how many layers go on the GPU, and what is missing there for all of them."""
-    short_by = layout.memory.total - case.host.vram
-    if layout.n_gpu_layers is None or case.model.shape is None:
-        return Reason(ReasonCode.PARTLY_ON_GPU, {"short_by": short_by})
-    of = case.model.shape.block_count + 1
-    figures = {"layers": layout.n_gpu_layers, "of": of, "short_by": short_by}
-    return Reason(ReasonCode.LAYERS_ON_GPU, figures)
+def _used(layout: Layout, case: Case) -> int:
+    """Bytes that a layout needs of the rule's pool; RAM beside full VRAM is another pool."""
+    on_devices = sum(use.total for use in layout.memory.devices)
+    if case.rule.pool is Pool.VRAM and layout.placement is Placement.FULL_OFFLOAD:
+        return on_devices
+    return layout.memory.total
 
 
 def _short_by(layout: Layout, case: Case) -> int:
-    """Return the bytes missing in the rule's memory for file and context together."""
-    if case.rule.pool is not Pool.VRAM:
+    """Return the bytes missing in the rule's memory for everything the quant needs."""
+    if case.rule.pool is not Pool.VRAM or layout.placement is Placement.FULL_OFFLOAD:
         return layout.short_by
-    whole = layout.placement is Placement.FULL_OFFLOAD
-    return 0 if whole else layout.memory.total - case.rule.capacity
+    return max(layout.vram_short_by, 1)
+
+
+def _offload_note(layout: Layout, case: Case) -> Reason:
+    """Say what goes on the GPU, and what is missing there for all of it."""
+    figures = {"short_by": layout.vram_short_by}
+    if case.model.shape is None:
+        return Reason(ReasonCode.PARTLY_ON_GPU, figures)
+    of = case.model.shape.block_count + 1
+    figures |= {"layers": layout.split.n_gpu_layers, "of": of}
+    if layout.split.n_cpu_moe and layout.split.n_gpu_layers == of:
+        figures |= {"n_cpu_moe": layout.split.n_cpu_moe}
+        return Reason(ReasonCode.EXPERTS_IN_RAM, figures)
+    return Reason(ReasonCode.LAYERS_ON_GPU, figures)
 
 
 def _family_reason(family: Family, choice: FamilyChoice) -> Reason | None:
@@ -126,8 +150,16 @@ def _notes(file: QuantFile, info: QuantInfo, layout: Layout, case: Case) -> list
     is_i = file.family is Family.I
     if not layout.memory.complete:
         notes.append(Reason(ReasonCode.CONTEXT_UNKNOWN))
+    elif not layout.memory.exact:
+        notes.append(Reason(ReasonCode.MEMORY_IS_A_BOUND))
     if layout.placement is Placement.PARTIAL_OFFLOAD:
-        notes.append(_partly_on_gpu(layout, case))
+        notes.append(_offload_note(layout, case))
+    if layout.no_repack:
+        notes.append(Reason(ReasonCode.NO_REPACK))
+    margin = case.rule.capacity - file.file_bytes
+    if margin < TIGHT_MARGIN:
+        notes.append(Reason(ReasonCode.MARGIN_SAYS_NO, {"margin": margin}))
+    notes += buffer_notes(file, case.model.shape, case.need, backend)
     if since is not None and backend is not None:
         notes.append(Reason(ReasonCode.BUILD_UNKNOWN, {"backend": backend, "since": since}))
     if is_i and backend in I_QUANTS_SLOW:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from quantpick.domain.need import CacheType, Need
+from quantpick.domain.need import (
+    DEFAULT_PARALLEL,
+    DEFAULT_UBATCH_SIZE,
+    CacheType,
+    FlashAttention,
+    Need,
+)
 from quantpick.domain.verdict import Placement
 
 if TYPE_CHECKING:
@@ -14,6 +20,9 @@ if TYPE_CHECKING:
 
 #: Stands for all layers where their number is unknown; llama.cpp clamps it.
 _ALL_LAYERS = 999
+
+#: llama-server's logical batch, which a micro-batch cannot exceed.
+DEFAULT_BATCH_SIZE = 2048
 
 
 def download_command(verdict: Verdict) -> str:
@@ -47,12 +56,31 @@ def server_command(path: str, need: Need, verdict: Verdict | None = None) -> str
     """
     words = ["llama-server", "-m", path]
     if verdict is not None:
-        layers = 0 if verdict.placement is Placement.CPU else verdict.n_gpu_layers
-        words += ["--ctx-size", str(need.ctx_size)]
-        words += ["--n-gpu-layers", str(_ALL_LAYERS if layers is None else layers)]
+        words += ["--ctx-size", str(need.ctx_size), *_layer_words(verdict)]
+    if need.parallel != DEFAULT_PARALLEL:
+        # Without the second flag each slot would get a share of the context for itself.
+        words += ["--parallel", str(need.parallel), "--kv-unified"]
+    if need.ubatch_size != DEFAULT_UBATCH_SIZE:
+        words += ["--batch-size", str(max(need.ubatch_size, DEFAULT_BATCH_SIZE))]
+        words += ["--ubatch-size", str(need.ubatch_size)]
     for flag, cache_type in (("-k", need.type_k), ("-v", need.type_v)):
         if cache_type is not CacheType.F16:
             words += [f"--cache-type{flag}", cache_type]
-    if need.type_v.quantized:
-        words += ["--flash-attn", "on"]
+    fused = FlashAttention.ON if need.type_v.quantized else need.flash_attn
+    if fused is not FlashAttention.AUTO:
+        words += ["--flash-attn", fused]
     return shlex.join(words)
+
+
+def _layer_words(verdict: Verdict) -> list[str]:
+    """Return the flags that put the layers where the estimate has them."""
+    layers = 0 if verdict.placement is Placement.CPU else verdict.n_gpu_layers
+    words = ["--n-gpu-layers", str(_ALL_LAYERS if layers is None else layers)]
+    split = verdict.split
+    if split.n_cpu_moe:
+        words += ["--n-cpu-moe", str(split.n_cpu_moe)]
+    if len(split.shares) > 1 and layers:
+        words += ["--tensor-split", ",".join(map(str, split.shares))]
+    if verdict.no_repack:
+        words.append("--no-repack")
+    return words

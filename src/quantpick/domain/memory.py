@@ -1,54 +1,103 @@
-"""What llama-server needs beside the file: KV cache and compute buffer, from the model's shape.
+"""What llama-server needs for a model, place by place: weights, cache, scratch and overhead.
 
-Formulas are llama.cpp's own, read in its source at build b10587 and compared with what it prints:
-the KV cache of 200 measured runs to the hundredth of a MiB, the compute buffer of llama-type models
-with flash attention within 0.1 MiB. They hold for llama-server with its defaults: flash attention
-on, micro-batch 512, four slots over one unified cache.
+Every term but ``overhead`` is one that llama.cpp prints. The estimate is of the command line that
+``launch`` writes: one cache that all slots share, flash attention unless it is turned off, and
+the layers where the split puts them.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-from quantpick.domain.need import CacheType
+from quantpick.domain.cache import layer_caches
+from quantpick.domain.compute import estimate_compute, estimate_offloaded
+from quantpick.domain.host import Backend, MemoryKind
+from quantpick.domain.units import MB, MIB
 
 if TYPE_CHECKING:
-    from quantpick.domain.model import Shape
+    from collections.abc import Iterable, Sequence
+
+    from quantpick.domain.host import Device
     from quantpick.domain.need import Need
+    from quantpick.domain.shape import Shape
+    from quantpick.domain.weights import Weights
 
-#: llama-server's defaults: slots over one cache, and tokens computed at once.
-SLOTS = 4
-MICRO_BATCH = 512
+#: What a backend takes on each device for itself. CUDA: the upper end of "120-550 MB depending on
+#: GPU" for its context (llama.cpp pull request 20595, 2026-03-15; 330 MiB measured on a 24 GB card
+#: in unsloth pull request 6718, 2026-06-27). ROCm and Metal: what Ollama keeps free for them
+#: (discover/gpu.go and gpu_darwin.go). Nothing is published for Vulkan and SYCL: not counted.
+BACKEND_OVERHEAD = {Backend.CUDA: 550 * MB, Backend.ROCM: 457 * MIB, Backend.METAL: 512 * MIB}
 
-#: Bytes that 32 elements take: block quants hold 32 elements and a scale.
-_CACHE_BYTES = {
-    CacheType.F32: 128,
-    CacheType.F16: 64,
-    CacheType.BF16: 64,
-    CacheType.Q8_0: 34,
-    CacheType.Q5_1: 24,
-    CacheType.Q5_0: 22,
-    CacheType.Q4_1: 20,
-    CacheType.Q4_0: 18,
-    CacheType.IQ4_NL: 18,
-}
+#: A vision projector's scratch memory as a share of its file: 1158 MiB in all were measured for a
+#: file of 884 MiB (unsloth pull request 6718).
+_PROJECTOR_SCRATCH = 0.31
 
 
-class Memory(NamedTuple):
-    """Terms of what a quant needs, in bytes; None marks a term that cannot be known.
+class Use(NamedTuple):
+    """Bytes used in one place; None marks a term that cannot be known.
 
-    ``total`` is the sum of the known terms, so a lower bound when one is unknown.
+    ``total`` is the sum of the known terms. ``overhead`` is the only one that llama.cpp does not
+    print.
     """
 
-    weights: int
-    kv_cache: int | None
-    compute: int | None
+    name: str
+    weights: int = 0
+    kv_cache: int | None = 0
+    compute: int | None = 0
+    overhead: int = 0
 
     @property
     def total(self) -> int:
         """Sum of the known terms."""
-        return self.weights + (self.kv_cache or 0) + (self.compute or 0)
+        return self.weights + (self.kv_cache or 0) + (self.compute or 0) + self.overhead
+
+    @property
+    def engine(self) -> int:
+        """Sum of the terms that llama.cpp prints."""
+        return self.total - self.overhead
+
+
+class Memory(NamedTuple):
+    """What a model needs: on each device and in the host's RAM, in bytes.
+
+    ``exact`` is False where the estimate is a bound: the architecture is not known, or the types
+    inside the file are not.
+    """
+
+    devices: tuple[Use, ...]
+    host: Use
+    exact: bool = True
+
+    @property
+    def uses(self) -> tuple[Use, ...]:
+        """All places, the host last."""
+        return (*self.devices, self.host)
+
+    @property
+    def weights(self) -> int:
+        """Bytes of weights in all places."""
+        return sum(use.weights for use in self.uses)
+
+    @property
+    def kv_cache(self) -> int | None:
+        """Bytes of the KV cache in all places, None where unknown."""
+        return _sum(use.kv_cache for use in self.uses)
+
+    @property
+    def compute(self) -> int | None:
+        """Bytes of scratch memory in all places, None where unknown."""
+        return _sum(use.compute for use in self.uses)
+
+    @property
+    def overhead(self) -> int:
+        """Bytes that backends take for themselves."""
+        return sum(use.overhead for use in self.uses)
+
+    @property
+    def total(self) -> int:
+        """Sum of the known terms in all places."""
+        return sum(use.total for use in self.uses)
 
     @property
     def complete(self) -> bool:
@@ -56,60 +105,126 @@ class Memory(NamedTuple):
         return self.kv_cache is not None and self.compute is not None
 
 
-def estimate_memory(file_bytes: int, shape: Shape | None, need: Need, *, gpus: int) -> Memory:
-    """Return the memory of a file at the wanted context, on ``gpus`` devices (0 = on the CPU).
+class Split(NamedTuple):
+    """Which layers go where: ``shares[i]`` layers on device i, the last layers on the last device.
 
-    The weights are the whole file. llama.cpp keeps the token embedding of an offloaded model in
-    RAM, unless the output layer shares it, so the true VRAM need is lower by 1 to 2 % of the file.
+    The output layer counts as one more after the repeating ones, as llama.cpp counts it. The
+    routed experts of the first ``n_cpu_moe`` layers stay in RAM. ``repack`` are bytes that the CPU
+    keeps a second time, in an order that suits it.
     """
-    if shape is None:
-        return Memory(file_bytes, None, None)
-    return Memory(file_bytes, estimate_kv_cache(shape, need), estimate_compute(shape, need, gpus))
+
+    shares: tuple[int, ...] = ()
+    n_cpu_moe: int = 0
+    repack: int = 0
+
+    @property
+    def n_gpu_layers(self) -> int:
+        """Layers on all devices, the output layer among them."""
+        return sum(self.shares)
 
 
-@cache
-def estimate_kv_cache(shape: Shape, need: Need) -> int:
-    """Bytes of the KV cache: per layer, cells x (K width + V width) in their types.
+def estimate_memory(
+    weights: Weights, shape: Shape | None, need: Need, devices: Sequence[Device], split: Split
+) -> Memory:
+    """Return what a model needs with its layers split over devices and the host.
 
-    A sliding-window layer keeps min(context, window x slots + micro-batch) cells; cells are
-    rounded up to 256 (llama-kv-cache.cpp, llama-kv-cache-iswa.cpp).
+    Without a shape the cache and the scratch memory are unknown and only weights are placed.
     """
-    cells = _cells(need.ctx_size)
-    windowed, window_cells = 0, 0
-    if shape.sliding_window and shape.sliding_window_pattern:
-        windowed = shape.block_count - shape.block_count // shape.sliding_window_pattern
-        window_cells = _cells(min(cells, shape.sliding_window * SLOTS + MICRO_BATCH))
-    rows = (shape.block_count - windowed) * cells + windowed * window_cells
-    width = shape.head_count_kv * (
-        shape.key_length * _CACHE_BYTES[need.type_k]
-        + shape.value_length * _CACHE_BYTES[need.type_v]
+    on_host = len(weights.layers) + 1 - split.n_gpu_layers
+    edges = list(accumulate(split.shares, initial=on_host))
+    moved = _experts_in_ram(weights, split, on_host)
+    caches = layer_caches(shape, need) if shape else None
+    scratch = estimate_scratch(weights, shape, need, split)
+    used = tuple(
+        Use(
+            device.name,
+            weights=_weights_between(weights, *edges[index : index + 2])
+            - _moved_between(weights, split, *edges[index : index + 2])
+            + (need.projector if index == 0 else 0),
+            kv_cache=None if caches is None else sum(caches[edges[index] : edges[index + 1]]),
+            compute=scratch[index] if scratch else None,
+            overhead=_overhead(device, need, first=index == 0),
+        )
+        for index, device in enumerate(devices[: len(split.shares)])
     )
-    return rows * width // 32
+    tied_twice = weights.tied if split.n_gpu_layers == 0 or _unified(devices) else 0
+    host = Use(
+        "RAM",
+        weights=weights.embedding
+        + _weights_between(weights, 0, on_host)
+        + moved
+        + split.repack
+        + (0 if devices else need.projector)
+        - tied_twice,
+        kv_cache=None if caches is None else sum(caches[:on_host]),
+        compute=scratch[-1] if scratch else None,
+        overhead=0 if devices else round(need.projector * _PROJECTOR_SCRATCH),
+    )
+    return Memory(used, host, weights.exact and (shape is None or shape.known))
 
 
-@cache
-def estimate_compute(shape: Shape, need: Need, gpus: int) -> int:
-    """Bytes of the compute buffers on all devices (or in RAM, for ``gpus`` = 0).
+def _weights_between(weights: Weights, first: int, end: int) -> int:
+    """Bytes of the layers from ``first`` to before ``end``; the output layer is one more."""
+    count = len(weights.layers)
+    output = weights.output if first <= count < end else 0
+    return sum(layer.total for layer in weights.layers[first:end]) + output
 
-    The larger of two moments: the logits of the slots, and the attention mask with one layer's
-    feed-forward and residual rows. Gemma's rows differ by its wider heads. Several devices keep a
-    buffer each.
+
+def _moved_between(weights: Weights, split: Split, first: int, end: int) -> int:
+    return sum(layer.experts for layer in weights.layers[first : min(end, split.n_cpu_moe)])
+
+
+def _experts_in_ram(weights: Weights, split: Split, on_host: int) -> int:
+    return sum(layer.experts for layer in weights.layers[on_host : split.n_cpu_moe])
+
+
+def estimate_scratch(
+    weights: Weights, shape: Shape | None, need: Need, split: Split
+) -> tuple[int, ...] | None:
+    """Bytes of the compute buffers, one a device and the host's last; None without a shape."""
+    if shape is None:
+        return None
+    logits = shape.vocab_size * need.parallel * 4
+    used = [index for index, share in enumerate(split.shares) if share]
+    if not used:
+        return (*(0 for _ in split.shares), estimate_compute(shape, need) + logits)
+    whole = split.n_gpu_layers > len(weights.layers)
+    pipelined = whole and len(used) > 1 and not split.n_cpu_moe
+    compute = estimate_offloaded(shape, need, pipelined=pipelined)
+    sizes = [0] * len(split.shares)
+    for index in used:
+        sizes[index] = compute.first if index == used[0] else compute.further
+    sizes[used[0]] += _staging(weights, split)
+    return (*sizes, compute.host + logits)
+
+
+def _staging(weights: Weights, split: Split) -> int:
+    """Bytes on the first device for weights that live in RAM and are copied over for a batch.
+
+    llama.cpp copies one tensor at a time (``ggml_backend_sched_split_graph`` starts a new split
+    for each), so the largest counts.
     """
-    rows = MICRO_BATCH * 4
-    e, f = shape.embedding_length, shape.feed_forward_length
-    gemma = shape.architecture.startswith("gemma")
-    heads = shape.head_count * shape.key_length if gemma else 0
-    cells = _cells(need.ctx_size)
-    if shape.sliding_window:
-        cells += _cells(min(cells, shape.sliding_window * SLOTS + MICRO_BATCH))
-    mask = cells * MICRO_BATCH * 2
-    logits = shape.vocab_size * SLOTS * 4
-    if gpus == 0:
-        layer = (3 * f + 3 * e + (heads if gemma else e)) * rows
-        return max(logits + 2 * e * rows, mask + layer)
-    layer = (3 * f + 2 * e + 2 * heads) * rows
-    return gpus * max(logits + e * rows, mask + layer)
+    on_host = len(weights.layers) + 1 - split.n_gpu_layers
+    dense = (layer.largest for layer in weights.layers[:on_host])
+    experts = (layer.largest_expert for layer in weights.layers[: max(on_host, split.n_cpu_moe)])
+    return max((*dense, *experts), default=0)
 
 
-def _cells(tokens: int) -> int:
-    return -(-tokens // 256) * 256
+def _overhead(device: Device, need: Need, *, first: bool) -> int:
+    # An unstated backend counts as CUDA, which takes the most.
+    backend = device.backend or Backend.CUDA
+    projector = round(need.projector * _PROJECTOR_SCRATCH) if first else 0
+    return BACKEND_OVERHEAD.get(backend, 0) + projector
+
+
+def _unified(devices: Sequence[Device]) -> bool:
+    return any(device.memory_kind is MemoryKind.UNIFIED for device in devices)
+
+
+def _sum(terms: Iterable[int | None]) -> int | None:
+    total = 0
+    for term in terms:
+        if term is None:
+            return None
+        total += term
+    return total

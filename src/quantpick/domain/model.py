@@ -9,28 +9,8 @@ from quantpick.domain.quant import Family, base_label, family_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-
-class Shape(NamedTuple):
-    """The figures of a model that decide its memory, named as in GGUF metadata.
-
-    ``sliding_window`` is in tokens, and every ``sliding_window_pattern``-th layer sees the whole
-    context; both are None for a model without sliding windows. ``parameters`` is the count of
-    weights without a separate vision tower.
-    """
-
-    architecture: str
-    parameters: int
-    block_count: int
-    head_count: int
-    head_count_kv: int
-    key_length: int
-    value_length: int
-    embedding_length: int
-    feed_forward_length: int
-    vocab_size: int
-    context_length: int
-    sliding_window: int | None = None
-    sliding_window_pattern: int | None = None
+    from quantpick.domain.shape import Shape
+    from quantpick.domain.weights import Weights
 
 
 class QuantFile(NamedTuple):
@@ -38,7 +18,8 @@ class QuantFile(NamedTuple):
 
     ``file_bytes`` is the sum over all shards and ``rounded_to`` the step it was rounded to in its
     source (0 = exact). ``sha256`` has one entry a path, or none where unknown. ``recommended`` is
-    the word of the repo's card, None where it says nothing.
+    the word of the repo's card, None where it says nothing. ``weights`` tells where the bytes go,
+    None where the types inside are unknown.
     """
 
     label: str
@@ -49,6 +30,7 @@ class QuantFile(NamedTuple):
     recommended: bool | None = None
     token_embd_type: str | None = None
     output_type: str | None = None
+    weights: Weights | None = None
 
     @property
     def split(self) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
+from quantpick.errors import UsageError
+
 
 class Objective(StrEnum):
     """What to choose for."""
@@ -42,15 +44,52 @@ class CacheType(StrEnum):
         return self not in {CacheType.F32, CacheType.F16, CacheType.BF16}
 
 
+class FlashAttention(StrEnum):
+    """Whether attention is fused; AUTO is on wherever the backend has the kernel."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
 #: Context planned for unless the user says otherwise, in tokens.
 DEFAULT_CTX_SIZE = 8192
 
+#: llama-server's defaults: slots that share one cache, and tokens computed at once.
+DEFAULT_PARALLEL = 4
+DEFAULT_UBATCH_SIZE = 512
+
 
 class Need(NamedTuple):
-    """One request for a recommendation; ``ctx_size`` in tokens."""
+    """One request for a recommendation.
+
+    ``ctx_size`` in tokens, shared by ``parallel`` slots; ``ubatch_size`` tokens are computed at
+    once. ``projector`` is the size of a vision projector to be loaded too, in bytes. ``max_ctx``
+    asks for the largest context of each quant as well.
+    """
 
     objective: Objective = Objective.AUTO
     ctx_size: int = DEFAULT_CTX_SIZE
     type_k: CacheType = CacheType.F16
     type_v: CacheType = CacheType.F16
     family: FamilyChoice = FamilyChoice.AUTO
+    parallel: int = DEFAULT_PARALLEL
+    ubatch_size: int = DEFAULT_UBATCH_SIZE
+    flash_attn: FlashAttention = FlashAttention.AUTO
+    projector: int = 0
+    max_ctx: bool = False
+
+    @property
+    def fused(self) -> bool:
+        """Whether the memory is estimated for flash attention."""
+        return self.flash_attn is not FlashAttention.OFF
+
+
+def check_need(need: Need) -> Need:
+    """Return the need as it is. Raises UsageError for one that llama.cpp refuses for any model."""
+    if need.type_v.quantized and not need.fused:
+        raise UsageError(
+            f"a V cache of type {need.type_v} needs flash attention",
+            "leave out --flash-attn off, or set --cache-type-v f16",
+        )
+    return need

@@ -1,13 +1,13 @@
 """The decision: choose the rule, judge every quant under it, pick the best.
 
-Speed wants the whole file on the GPU, quality takes GPU and RAM together; both want the file 1 to
-2 GB below that memory and the context to fit beside it.
+Speed wants everything on the GPU, quality takes GPU and RAM together.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from quantpick.domain.change import cheapest_change, largest_ctx
 from quantpick.domain.host import Caveat
 from quantpick.domain.judge import Case, judge
 from quantpick.domain.need import Objective
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from quantpick.domain.host import Host
     from quantpick.domain.model import Model, Reference
     from quantpick.domain.need import Need
-    from quantpick.domain.verdict import Verdict
+    from quantpick.domain.verdict import Reason, Verdict
 
 
 def recommend(model: Model, host: Host, need: Need, reference: Reference) -> Recommendation:
@@ -30,6 +30,8 @@ def recommend(model: Model, host: Host, need: Need, reference: Reference) -> Rec
         verdicts = ordered((judge(file, case) for file in model.files), case)
         if any(verdict.fits for verdict in verdicts):
             break
+    if need.max_ctx:
+        verdicts = tuple(v._replace(max_ctx=largest_ctx(v.file, case)) for v in verdicts)
     pick = verdicts[0] if verdicts and verdicts[0].fits else None
     if pick is not None:
         pick = with_trade_off(pick, verdicts, case)
@@ -44,6 +46,14 @@ def recommend(model: Model, host: Host, need: Need, reference: Reference) -> Rec
         nearest=None if pick else nearest(verdicts),
         warnings=_caveats(case, verdicts, pick),
     )
+
+
+def change_for(verdict: Verdict, answer: Recommendation, reference: Reference) -> Reason | None:
+    """Return the cheapest change after which a quant whose context does not fit would fit."""
+    if answer.model is None or not has_reason(verdict, ReasonCode.CONTEXT_TOO_LARGE):
+        return None
+    case = Case(answer.model, answer.host, answer.need, answer.rule, reference)
+    return cheapest_change(verdict, answer.verdicts, case)
 
 
 def recommend_models(
@@ -114,11 +124,11 @@ def _caveats(case: Case, verdicts: Sequence[Verdict], pick: Verdict | None) -> t
 
 def _memory_in_use(host: Host, pick: Verdict) -> list[Caveat]:
     """Return a warning where the pick fits the machine, but not what is free of it now."""
-    free = [device.free for device in host.devices if device.free is not None]
-    if pick.placement is Placement.FULL_OFFLOAD:
-        known = len(free) == len(host.devices)
-        if known and sum(free) < pick.memory.total:
-            return [Caveat("vram_in_use", "other programs hold VRAM that this quant needs")]
+    if pick.placement is Placement.FULL_OFFLOAD and any(
+        device.free is not None and device.free < use.total
+        for device, use in zip(host.devices, pick.memory.devices, strict=False)
+    ):
+        return [Caveat("vram_in_use", "other programs hold VRAM that this quant needs")]
     available = host.ram.available
     if pick.placement is Placement.CPU and available is not None and available < pick.memory.total:
         return [Caveat("ram_in_use", "other programs hold RAM that this quant needs")]

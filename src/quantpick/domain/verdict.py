@@ -9,6 +9,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from quantpick.domain.memory import Split
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -36,7 +38,18 @@ class ReasonCode(StrEnum):
     FILE_TOO_LARGE = "file_too_large"
     CONTEXT_TOO_LARGE = "context_too_large"
     CONTEXT_UNKNOWN = "context_unknown"
+    MARGIN_SAYS_NO = "margin_says_no"
+    MEMORY_IS_A_BOUND = "memory_is_a_bound"
+    NO_REPACK = "no_repack"
+    CACHE_REFUSED = "cache_refused"
+    CACHE_SLOW = "cache_slow"
+    CACHE_TOO_LARGE = "cache_too_large"
+    TENSOR_SPILLS = "tensor_spills"
+    SMALLER_CACHE = "smaller_cache"
+    SMALLER_QUANT = "smaller_quant"
+    FEWER_TOKENS = "fewer_tokens"
     LAYERS_ON_GPU = "layers_on_gpu"
+    EXPERTS_IN_RAM = "experts_in_ram"
     PARTLY_ON_GPU = "partly_on_gpu"
     FAMILY_EXCLUDED = "family_excluded"
     BACKEND_TOO_OLD = "backend_too_old"
@@ -61,7 +74,9 @@ class Reason(NamedTuple):
 class Verdict(NamedTuple):
     """One quant judged. ``n_gpu_layers`` counts the output layer too, as llama.cpp does.
 
-    It is None where the model's shape is unknown. ``fits`` is under the rule applied.
+    It is None where the model's shape is unknown. ``fits`` is under the rule applied. ``split``
+    says which layers go where. ``max_ctx`` is the largest context that still fits whole, None
+    where it was not asked for or none does.
     """
 
     repo_id: str
@@ -71,6 +86,9 @@ class Verdict(NamedTuple):
     n_gpu_layers: int | None
     memory: Memory
     reasons: tuple[Reason, ...]
+    split: Split = Split()
+    no_repack: bool = False
+    max_ctx: int | None = None
 
 
 class Pool(StrEnum):
@@ -91,7 +109,10 @@ class Why(StrEnum):
 
 
 class Rule(NamedTuple):
-    """The margin rule applied: a file 1 to 2 GB below ``capacity`` bytes of ``pool``."""
+    """The rule applied: what a quant needs fits ``capacity`` bytes of ``pool``.
+
+    Beside it stands the margin rule of model cards: a file 1 to 2 GB below that capacity.
+    """
 
     objective: Objective
     pool: Pool

@@ -11,7 +11,7 @@ import platform
 import re
 from pathlib import Path
 
-from quantpick.domain.host import Cpu, Ram
+from quantpick.domain.host import CPU_FEATURES, Cpu, Ram
 
 _PROC = Path("/proc")
 _KIB = 1024
@@ -35,8 +35,22 @@ def probe_ram(proc: Path = _PROC) -> Ram:
 
 
 def probe_cpu(proc: Path = _PROC) -> Cpu:
-    """Read the processor's name and its logical cores."""
-    return Cpu(_cpu_name(proc / "cpuinfo"), os.cpu_count())
+    """Read the processor's name, its logical cores and the features that decide about memory."""
+    try:
+        with (proc / "cpuinfo").open(encoding="utf-8", errors="replace") as file:
+            head = file.read(_CPUINFO_HEAD)
+    except OSError:
+        return Cpu(platform.processor() or None, os.cpu_count())
+    return Cpu(_field(head, "model name"), os.cpu_count(), parse_features(head))
+
+
+def parse_features(cpuinfo: str) -> tuple[str, ...] | None:
+    """Return the known features of the first processor listed, None where none are listed."""
+    listed = _field(cpuinfo, "flags") or _field(cpuinfo, "Features")
+    if listed is None:
+        return None
+    words = set(listed.split())
+    return tuple(name for name in CPU_FEATURES if name in words)
 
 
 def parse_meminfo(text: str) -> dict[str, int]:
@@ -45,11 +59,6 @@ def parse_meminfo(text: str) -> dict[str, int]:
     return {name: int(kib) * _KIB for name, kib in rows}
 
 
-def _cpu_name(cpuinfo: Path) -> str | None:
-    try:
-        with cpuinfo.open(encoding="utf-8", errors="replace") as file:
-            head = file.read(_CPUINFO_HEAD)
-    except OSError:
-        return platform.processor() or None
-    match = re.search(r"^model name\s*: (.+)$", head, re.MULTILINE)
+def _field(cpuinfo: str, name: str) -> str | None:
+    match = re.search(rf"^{name}\s*: (.+)$", cpuinfo, re.MULTILINE)
     return match.group(1).strip() if match else None

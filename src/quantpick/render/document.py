@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from quantpick.domain.listing import RemoteFile
+    from quantpick.domain.memory import Memory, Use
     from quantpick.domain.model import Model, QuantFile, Reference
     from quantpick.domain.plan import Download, Fetched
-    from quantpick.domain.verdict import Recommendation, Verdict
+    from quantpick.domain.verdict import Reason, Recommendation, Verdict
     from quantpick.errors import QuantpickError
 
 #: Version of all documents; a new field does not raise it, a changed or lost one does.
@@ -57,11 +58,14 @@ def recommendation_record(answer: Recommendation, problem: QuantpickError | None
     }
 
 
-def explanation_record(verdict: Verdict, answer: Recommendation) -> Record:
-    """Return one verdict in place of all of them."""
+def explanation_record(
+    verdict: Verdict, answer: Recommendation, change: Reason | None = None
+) -> Record:
+    """Return one verdict in place of all of them, and what would make it fit."""
     record = recommendation_record(answer)
     del record["verdicts"], record["nearest"], record["commands"]
-    return {"verdict": _verdict(verdict, answer), **record}
+    changed = {"code": change.code, **change.figures} if change else None
+    return {"verdict": _verdict(verdict, answer), "change": changed, **record}
 
 
 def commands_record(answer: Recommendation) -> Record | None:
@@ -79,6 +83,9 @@ def model_record(model: Model) -> Record:
     record = model._asdict()
     del record["files"]
     record["shape"] = model.shape._asdict() if model.shape else None
+    if record["shape"]:
+        # One entry a layer: for the estimate, not for a reader.
+        del record["shape"]["layers"]
     record["llama_cpp"] = f"b{model.llama_cpp}" if model.llama_cpp else None
     return record
 
@@ -148,7 +155,6 @@ def _file(file: QuantFile, reference: Reference) -> Record:
 def _verdict(verdict: Verdict | None, answer: Recommendation) -> Record | None:
     if verdict is None:
         return None
-    memory = verdict.memory
     return {
         "repo_id": verdict.repo_id,
         "label": verdict.file.label,
@@ -161,11 +167,27 @@ def _verdict(verdict: Verdict | None, answer: Recommendation) -> Record | None:
         "n_gpu_layers": verdict.n_gpu_layers,
         "fits": verdict.fits,
         "picked": verdict is answer.pick,
-        "memory": {
-            "weights": memory.weights,
-            "kv_cache": memory.kv_cache,
-            "compute": memory.compute,
-            "total": memory.total,
-        },
+        "n_cpu_moe": verdict.split.n_cpu_moe,
+        "tensor_split": list(verdict.split.shares),
+        "max_ctx": verdict.max_ctx,
+        "memory": _memory(verdict.memory),
         "reasons": [{"code": reason.code, **reason.figures} for reason in verdict.reasons],
     }
+
+
+def _memory(memory: Memory) -> Record:
+    """Return the terms, in all places together and place by place, in bytes."""
+    return {
+        "weights": memory.weights,
+        "kv_cache": memory.kv_cache,
+        "compute": memory.compute,
+        "overhead": memory.overhead,
+        "total": memory.total,
+        "exact": memory.exact,
+        "devices": [_use(use) for use in memory.devices],
+        "host": _use(memory.host),
+    }
+
+
+def _use(use: Use) -> Record:
+    return {**use._asdict(), "total": use.total}

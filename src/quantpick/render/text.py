@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from quantpick.domain.change import advice
 from quantpick.domain.launch import download_command, hf_command, run_command, server_command
+from quantpick.domain.memory import Use
 from quantpick.domain.names import printable
 from quantpick.domain.units import GB, format_gb, format_gib
 from quantpick.render.talk import print_warnings
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from quantpick.domain.host import Device, Host
     from quantpick.domain.model import Model, QuantFile, Reference
     from quantpick.domain.plan import Download
-    from quantpick.domain.verdict import Recommendation, Verdict
+    from quantpick.domain.verdict import Reason, Recommendation, Verdict
 
 #: Columns of prose: they take what is left of the line, and fold.
 _FOLDED = frozenset({"why", "note"})
@@ -74,30 +76,47 @@ def print_recommendation(answer: Recommendation, *, models: bool) -> None:
     print_warnings(answer.warnings)
 
 
-def print_explanation(verdict: Verdict, answer: Recommendation) -> None:
-    """Print one verdict term by term."""
+def print_explanation(
+    verdict: Verdict, answer: Recommendation, change: Reason | None = None
+) -> None:
+    """Print one verdict as a sum: the terms in each place, and what the rules say of it."""
     console = _console()
-    memory, rule = verdict.memory, answer.rule
+    rule = answer.rule
     outcome = "the pick" if verdict is answer.pick else "fits" if verdict.fits else "does not fit"
     console.print(_plain(f"{verdict.file.label} of {verdict.repo_id}: {outcome}"))
-    table = _table("", "", "")
-    table.show_header = False
-    exact = "" if verdict.file.exact else "rounded in its source"
-    table.add_row("file", format_gb(memory.weights), exact)
-    table.add_row("KV cache", _known(memory.kv_cache), f"{answer.need.ctx_size} tokens")
-    table.add_row("compute buffer", _known(memory.compute), "")
-    table.add_row("needs", format_gb(memory.total), "sum" if memory.complete else "at least")
-    table.add_row(POOLS[rule.pool], format_gb(rule.capacity), format_gib(rule.capacity))
+    _print_table(console, _sum_table(verdict))
     margin = rule.capacity - verdict.file.file_bytes
-    table.add_row("file to memory", format_gb(margin), "the rule wants 1 to 2 GB, or more")
-    _print_table(console, table)
-    for reason in verdict.reasons:
-        console.print(_plain(f"- {phrase(reason)}"))
-    console.print(_plain(rule_sentence(rule)))
-    console.print(_plain(assumptions(answer.need)))
+    file = f"{_rounded(verdict.file)} GB, {format_gb(margin)} below"
+    for line in (
+        f"{POOLS[rule.pool]}: {format_gb(rule.capacity)} = {format_gib(rule.capacity)}",
+        f"file: {file}; the margin rule of model cards wants 1 to 2 GB",
+        *(f"- {phrase(reason)}" for reason in verdict.reasons),
+        *([f"to make it fit: {advice(change)}"] if change else []),
+        *([f"largest context that fits whole: {verdict.max_ctx}"] if verdict.max_ctx else []),
+        rule_sentence(rule),
+        assumptions(answer.need),
+    ):
+        console.print(_plain(line))
     if answer.pick is not None and verdict is not answer.pick:
         console.print(_plain(f"the pick is {answer.pick.file.label}"))
     print_warnings(answer.warnings)
+
+
+def _sum_table(verdict: Verdict) -> Table:
+    """Return what is needed in each place, term by term, in GB."""
+    memory = verdict.memory
+    table = _table("needs GB", "weights", "KV cache", "compute", "overhead", "total")
+    places = [use for use in memory.uses if use.total]
+    whole = Use("total", memory.weights, memory.kv_cache, memory.compute, memory.overhead)
+    for use in (*places, *([whole] if len(places) > 1 else [])):
+        terms = (use.weights, use.kv_cache, use.compute, use.overhead)
+        total = _gb(use.total) + ("" if memory.complete else "+")
+        table.add_row(printable(use.name), *map(_gb, terms), total)
+    return table
+
+
+def _gb(size: int | None) -> str:
+    return "unknown" if size is None else f"{size / GB:.3f}"
 
 
 def print_models(models: Iterable[Model]) -> None:
@@ -202,7 +221,8 @@ def _origin(model: Model) -> list[str]:
 def _verdict_table(answer: Recommendation, *, models: bool) -> Table:
     """Return the verdicts in columns that fit 80 characters; sizes in GB."""
     names = ["model", "label"] if models else ["label", "files", "family"]
-    table = _table("", *names, "size GB", "needs GB", "where", "why")
+    longest = ["max ctx"] if answer.need.max_ctx else []
+    table = _table("", *names, "size GB", "needs GB", *longest, "where", "why")
     for verdict in answer.verdicts:
         picked, file = verdict is answer.pick, verdict.file
         model = verdict.repo_id.rpartition("/")[2].removesuffix("-GGUF").removesuffix("-Instruct")
@@ -211,6 +231,7 @@ def _verdict_table(answer: Recommendation, *, models: bool) -> Table:
             *([model, file.label] if models else [file.label, str(len(file.paths)), file.family]),
             _rounded(file),
             needs,
+            *([str(verdict.max_ctx or "-")] if longest else []),
             where(verdict) if verdict.fits else "-",
             printable(brief(verdict)),
         ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quantpick.domain.memory import SLOTS
 from quantpick.domain.units import format_gb, format_gib
 from quantpick.domain.verdict import Placement, Pool, Reason, ReasonCode, Why
 
@@ -16,11 +15,23 @@ POOLS = {Pool.VRAM: "VRAM", Pool.VRAM_AND_RAM: "RAM + VRAM", Pool.RAM: "RAM"}
 
 _PHRASES = {
     ReasonCode.COMFORTABLE: "fits, {left} left",
-    ReasonCode.TIGHT: "tight: file only {margin} below, {left} left",
-    ReasonCode.FILE_TOO_LARGE: "file too large by {short_by}",
-    ReasonCode.CONTEXT_TOO_LARGE: "file fits, context does not: {short_by} short",
+    ReasonCode.TIGHT: "tight: {left} left",
+    ReasonCode.FILE_TOO_LARGE: "too large by {short_by}",
+    ReasonCode.CONTEXT_TOO_LARGE: "the margin rule says yes, but with its context it is "
+    "{short_by} short",
     ReasonCode.CONTEXT_UNKNOWN: "context not counted: shape unknown",
+    ReasonCode.MARGIN_SAYS_NO: "the margin rule says no: its file is {margin} below the memory, "
+    "not 1 GB",
+    ReasonCode.MEMORY_IS_A_BOUND: "its memory is a bound: architecture or mix of types unknown",
+    ReasonCode.NO_REPACK: "--no-repack: no room for the second copy that the CPU would keep",
+    ReasonCode.CACHE_REFUSED: "llama.cpp refuses a {type_k}/{type_v} cache for this model",
+    ReasonCode.CACHE_SLOW: "{backend} has no fused attention for a {type_k}/{type_v} cache: slow",
+    ReasonCode.CACHE_TOO_LARGE: "llama.cpp would abort: one layer's cache is {needs}, Vulkan takes "
+    "{limit}",
+    ReasonCode.TENSOR_SPILLS: "a tensor of {tensor_bytes} goes to RAM: Vulkan takes {limit}",
     ReasonCode.LAYERS_ON_GPU: "{layers} of {of} layers on the GPU, {short_by} short for all",
+    ReasonCode.EXPERTS_IN_RAM: "experts of the first {n_cpu_moe} layers in RAM, all else on the "
+    "GPU, {short_by} short for all",
     ReasonCode.PARTLY_ON_GPU: "partly on the GPU, {short_by} short for all",
     ReasonCode.FAMILY_EXCLUDED: "family {family} was not asked for",
     ReasonCode.BACKEND_TOO_OLD: "{backend} needs llama.cpp b{since}, yours is b{build}",
@@ -42,6 +53,13 @@ _BRIEF = {
     ReasonCode.FILE_TOO_LARGE: "{short_by} too large",
     ReasonCode.CONTEXT_TOO_LARGE: "context {short_by} short",
     ReasonCode.CONTEXT_UNKNOWN: "context not counted",
+    ReasonCode.MARGIN_SAYS_NO: "margin rule: no",
+    ReasonCode.MEMORY_IS_A_BOUND: "a bound",
+    ReasonCode.NO_REPACK: "--no-repack",
+    ReasonCode.CACHE_REFUSED: "cache type refused",
+    ReasonCode.CACHE_SLOW: "slow cache type",
+    ReasonCode.CACHE_TOO_LARGE: "cache buffer too large",
+    ReasonCode.TENSOR_SPILLS: "a tensor spills",
     ReasonCode.FAMILY_EXCLUDED: "not asked for",
     ReasonCode.BACKEND_TOO_OLD: "needs b{since}",
     ReasonCode.BUILD_UNKNOWN: "from b{since}",
@@ -61,7 +79,9 @@ _BACKENDS = {
     "sycl": "SYCL",
 }
 
-_SIZES = frozenset({"margin", "left", "short_by", "file_bytes", "capacity", "needs"})
+_SIZES = frozenset(
+    {"margin", "left", "short_by", "file_bytes", "capacity", "needs", "limit", "tensor_bytes"}
+)
 
 _WHERE = {
     Placement.FULL_OFFLOAD: "GPU",
@@ -98,24 +118,29 @@ def where(verdict: Verdict) -> str:
     """Return where the model would run, with the share of its layers on the GPU."""
     if verdict.placement is not Placement.PARTIAL_OFFLOAD:
         return _WHERE[verdict.placement]
-    layers = next((r.figures for r in verdict.reasons if r.code is ReasonCode.LAYERS_ON_GPU), None)
-    return f"GPU {layers['layers']}/{layers['of']}" if layers else "GPU + RAM"
+    for reason in verdict.reasons:
+        if reason.code is ReasonCode.LAYERS_ON_GPU:
+            return "GPU {layers}/{of}".format(**reason.figures)
+        if reason.code is ReasonCode.EXPERTS_IN_RAM:
+            return "GPU, {n_cpu_moe} exp".format(**reason.figures)
+    return "GPU + RAM"
 
 
 def rule_sentence(rule: Rule) -> str:
     """Return which rule was applied and why."""
     return (
-        f"rule: {rule.objective} ({_WHY[rule.why]}): a file 1 to 2 GB below {POOLS[rule.pool]} "
+        f"rule: {rule.objective} ({_WHY[rule.why]}): what it needs, within {POOLS[rule.pool]} "
         f"({format_gb(rule.capacity)} = {format_gib(rule.capacity)})"
     )
 
 
 def assumptions(need: Need) -> str:
     """Return what the memory figures assume, in one line."""
+    kinds = need.type_k if need.type_k is need.type_v else f"{need.type_k}/{need.type_v}"
+    unfused = "" if need.fused else ", no flash attention"
     return (
-        f"needs: file + KV cache + compute buffer of llama-server with {need.ctx_size} tokens, "
-        f"{SLOTS} slots, KV cache {need.type_k}"
-        + ("" if need.type_k is need.type_v else f"/{need.type_v}")
+        f"needs: weights + KV cache + compute buffer + overhead of llama-server with "
+        f"{need.ctx_size} tokens, {need.parallel} slots, KV cache {kinds}{unfused}"
     )
 
 

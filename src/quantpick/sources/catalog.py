@@ -12,10 +12,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
-from quantpick.domain.model import Model, QuantFile, QuantInfo, Reference, Shape, TypeSupport
+from quantpick.domain.model import Model, QuantFile, QuantInfo, Reference, TypeSupport
 from quantpick.domain.names import near_hint, unsafe_path
 from quantpick.domain.quant import FileKind, canonical_label, parse_filename
+from quantpick.domain.shape import Shape
 from quantpick.domain.units import parse_build
+from quantpick.domain.weights import LayerWeights, Weights
 from quantpick.errors import IntegrityError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -233,6 +235,7 @@ def _shape(document: dict[str, Any], name: str) -> Shape:
         context_length=_count(row, "context_length", where),
         sliding_window=_count(row, "sliding_window", where) if windowed else None,
         sliding_window_pattern=_count(row, "sliding_window_pattern", where) if windowed else None,
+        tied=_optional(row, "tied", bool, where) or False,
     )
 
 
@@ -254,7 +257,28 @@ def _quant_file(row: dict[str, Any], where: str, document: dict[str, Any]) -> Qu
         recommended=_optional(row, "recommended", bool, where),
         token_embd_type=_optional(row, "token_embd_type", str, where),
         output_type=_optional(row, "output_type", str, where),
+        weights=_weights(row["weights"], f"{where}, weights") if "weights" in row else None,
     )
+
+
+def _weights(row: object, where: str) -> Weights:
+    """Return where a file's bytes go; each layer is one of a few kinds, named by a digit."""
+    if not isinstance(row, dict):
+        _broken(where, "not an object")
+    sizes, kinds = row.get("layer_bytes"), _text(row, "layer_kinds", where)
+    matrices = _typed(row, "matrices", dict, where)
+    largest, tied = _count(row, "largest", where), _optional(row, "tied", int, where) or 0
+    try:
+        layers = [LayerWeights(int(size), largest=largest) for size in sizes or ()]
+        return Weights(
+            embedding=_count(row, "embedding", where),
+            output=_count(row, "output", where),
+            layers=tuple(layers[int(kind)] for kind in kinds),
+            tied=tied,
+            matrices=tuple((str(name), int(size)) for name, size in matrices.items()),
+        )
+    except (IndexError, TypeError, ValueError):
+        _broken(where, "layer_kinds, layer_bytes and matrices do not go together")
 
 
 def _is_sha256(text: str) -> bool:

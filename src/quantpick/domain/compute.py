@@ -1,0 +1,129 @@
+"""The compute buffer: scratch memory of the widest moment while a batch is computed.
+
+llama.cpp packs the tensors of a graph by lifetime (ggml-alloc.c), so the buffer is the largest sum
+of tensors alive at once. Which moment that is was found by measuring 50 models in their true shape
+with llama.cpp b11540 and b11549; ``README`` shows how far the estimate is off.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from quantpick.domain.cache import padded, window_cells
+from quantpick.domain.shape import layers_of
+
+if TYPE_CHECKING:
+    from quantpick.domain.need import Need
+    from quantpick.domain.shape import Shape
+
+_F32 = 4
+_F16 = 2
+
+#: Architectures whose feed-forward layers have no gate, so one row in place of three.
+_UNGATED = frozenset({"gptneox", "nemotron", "nemotron_h", "nemotron_h_moe", "phi2", "starcoder2"})
+
+#: Rows of the embedding's width that an architecture holds beside the common ones.
+_EXTRA_ROWS = {"cohere2": 1, "gemma3n": 6, "gemma4": 2, "phi3": -1}
+
+
+class Compute(NamedTuple):
+    """Scratch memory in bytes of one offloaded model, for each kind of place.
+
+    ``first`` and ``further`` are the buffers of the first and any further device, ``host`` the
+    pinned part that the first device reads its inputs from.
+    """
+
+    first: int
+    further: int
+    host: int
+
+
+@cache
+def estimate_compute(shape: Shape, need: Need) -> int:
+    """Bytes of the compute buffer in RAM of a model that runs on the CPU alone."""
+    row = need.ubatch_size * _F32
+    return _widest_moment(shape, need, 2, shape.embedding_length * row)
+
+
+@cache
+def estimate_offloaded(shape: Shape, need: Need, *, pipelined: bool) -> Compute:
+    """Bytes of the compute buffers of a model with layers on devices.
+
+    Several devices that hold all layers work as a pipeline of four batches, and keep four copies
+    of the mask and of the rows that pass between them (``ggml_backend_sched``).
+    """
+    row = need.ubatch_size * _F32
+    width = shape.embedding_length * row
+    mask = _mask_bytes(shape, need)
+    # Unfused attention reads its keys and values from there too.
+    keys = 0 if need.fused else 2 * shape.head_count_kv * shape.key_length * row
+    single = _widest_moment(shape, need, 1, 0)
+    if not pipelined:
+        return Compute(single, single, mask + 2 * width + keys)
+    return Compute(
+        first=single + 3 * mask + 4 * width,
+        further=single + 3 * mask + 8 * width,
+        host=4 * mask + 5 * width + keys,
+    )
+
+
+def _mask_bytes(shape: Shape, need: Need) -> int:
+    """Bytes of the attention masks: a number a cell and token, in f16 with flash attention."""
+    if not shape.head_count:
+        return 0
+    cells = padded(need.ctx_size) + window_cells(shape, need)
+    return cells * need.ubatch_size * (_F16 if need.fused else _F32)
+
+
+def _widest_moment(shape: Shape, need: Need, logit_rows: int, beside: int) -> int:
+    """Return the larger of two moments: the logits of all slots, or the widest layer.
+
+    ``beside`` are bytes that the CPU holds where a device reads its input from the host.
+    """
+    row = need.ubatch_size * _F32
+    logits = shape.vocab_size * need.parallel * _F32 + logit_rows * shape.embedding_length * row
+    layer = _mask_bytes(shape, need) + _layer_rows(shape) * row
+    if shape.recurrent_rows:
+        # The states of all slots of one layer are rewritten at once.
+        states = max(item.state for item in layers_of(shape)) * need.parallel * _F32
+        scan = (shape.recurrent_rows + shape.embedding_length) * row + states
+        layer = max(layer, _mask_bytes(shape, need) + scan)
+    if not need.fused:
+        layer = max(layer, _mask_bytes(shape, need) + _attention_bytes(shape, need))
+    return max(logits, layer + beside)
+
+
+def _attention_bytes(shape: Shape, need: Need) -> int:
+    """Bytes of unfused attention: the scores of every head, with queries, keys and residuals."""
+    row = need.ubatch_size * _F32
+    heads = shape.head_count * shape.key_length
+    keys = shape.head_count_kv * shape.key_length
+    scores = padded(need.ctx_size) * shape.head_count * row
+    if shape.latent:
+        mask = padded(need.ctx_size) * need.ubatch_size * _F16
+        return scores + mask + _latent_rows(shape) * row
+    return scores + 2 * (shape.embedding_length + heads + keys) * row
+
+
+def _layer_rows(shape: Shape) -> int:
+    """Numbers a token in the widest moment of a layer: feed-forward, experts or latent heads."""
+    e = shape.embedding_length
+    heads = e if shape.latent else shape.head_count * shape.key_length
+    extra = _EXTRA_ROWS.get(shape.architecture, 0) * e + shape.per_layer_inputs
+    gates = 1 if shape.architecture in _UNGATED else 3
+    moments = [gates * shape.feed_forward_length + 2 * e + heads]
+    if shape.expert_used_count:
+        used, wide = shape.expert_used_count, shape.expert_feed_forward_length
+        moments = [gates * used * (wide or shape.feed_forward_length) + 2 * e + heads]
+        # The outputs of all experts used, before and after they are weighted.
+        moments.append(2 * used * e + 5 * e)
+    if shape.latent:
+        moments.append(_latent_rows(shape))
+    return max(moments) + extra
+
+
+def _latent_rows(shape: Shape) -> int:
+    """Numbers a token while heads attend over the latent cache: two latent rows and a query."""
+    e = shape.embedding_length
+    return shape.head_count * (2 * shape.key_length + shape.latent_query) + 3 * e
