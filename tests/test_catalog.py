@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from quantpick.domain.model import Model, QuantFile
-from quantpick.domain.shape import Shape
 from quantpick.domain.quant import base_label
+from quantpick.domain.shape import Shape
 from quantpick.errors import IntegrityError
 from quantpick.sources import catalog
 from quantpick.sources.catalog_format import dump_table

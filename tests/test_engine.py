@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from quantpick.domain.memory import estimate_compute, estimate_kv_cache
-from quantpick.domain.shape import Shape
 from quantpick.domain.need import Need
+from quantpick.domain.shape import Shape
 from tests.support.engine import load_log
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from quantpick.domain.host import Backend, Cpu, Device, Engine, Host, MemoryKind, Ram
 from quantpick.domain.memory import estimate_compute, estimate_kv_cache
 from quantpick.domain.model import Model, QuantFile
-from quantpick.domain.shape import Shape
 from quantpick.domain.need import CacheType, FamilyChoice, Need, Objective
 from quantpick.domain.recommend import recommend
+from quantpick.domain.shape import Shape
 from quantpick.sources.catalog import load_model, load_reference
 
 if TYPE_CHECKING:

@@ -83,22 +83,29 @@ def recommend(
 
 
 def explain(spec: str, *, host: Host | None = None, need: Need | None = None) -> Explanation:
-    """Return why one quant does or does not fit. Raises NotFoundError with near labels."""
+    """Return why one quant does or does not fit. Raises NotFoundError with near labels.
+
+    A path needs no label where it is of one quant.
+    """
     parsed = parse_spec(spec)
-    if parsed.label is None:
+    if parsed.label is None and parsed.path is None:
         raise UsageError(f"{spec} names no quant", f"write {spec}:LABEL, for example {spec}:Q4_K_M")
     model = _load(parsed)
+    if parsed.label is None and len(model.files) > 1:
+        raise UsageError(f"{spec} holds {len(model.files)} quants", f"write {spec}:LABEL")
+    wanted = parsed.label or model.files[0].label
     answer = deciding.recommend(model, host or probe(), need or Need(), reference())
-    if parsed.label.lower() == AUTO:
+    if wanted.lower() == AUTO:
         return Explanation(_picked(answer), answer)
-    label = _one_label(parsed.label, model)
+    label = wanted if parsed.label is None else _one_label(wanted, model)
     verdict = next(verdict for verdict in answer.verdicts if verdict.file.label == label)
     return Explanation(verdict, answer, deciding.change_for(verdict, answer, reference()))
 
 
-def load(spec: str) -> Model:
-    """Return the model of a SPEC: from the catalog, or live from the Hub where it has none.
+def load(spec: str, *, shape: bool = True) -> Model:
+    """Return the model of a SPEC: from disk, the catalog, or live from the Hub.
 
+    Without ``shape`` a live repo is listed only, where its shape would be read from a header.
     Raises UsageError for a SPEC that names a quant as well.
     """
     parsed = parse_spec(spec)
@@ -107,7 +114,7 @@ def load(spec: str) -> Model:
             f"{spec} names one quant of a repo, where the repo is asked for",
             f"leave out the label, or run: quantpick explain {spec}",
         )
-    return _load(parsed)
+    return _load(parsed, shape=shape)
 
 
 def reference() -> Reference:
@@ -152,6 +159,8 @@ def download(  # noqa: PLR0913 -- each is a flag of its own
     from quantpick.domain.progress import Silent
 
     parsed = parse_spec(spec)
+    if parsed.path is not None:
+        raise UsageError(f"{spec} is a path, not a repo", "write OWNER/REPO:LABEL")
     repo_id = _repo_id(parsed)
     if parsed.label is None:
         raise UsageError(
@@ -181,15 +190,15 @@ def inspect(spec: str) -> Inspection:
     """
     from quantpick.domain.inspection import Inspection, inspect_listed
 
-    if Path(spec).is_file() or spec.lower().endswith(".gguf"):
+    parsed = parse_spec(spec)
+    if parsed.path is not None:
         from quantpick.gguf_header import read_file
 
-        return Inspection(spec, read_file(Path(spec)))
+        return Inspection(spec, read_file(Path(parsed.path).expanduser()))
     from quantpick import hub
     from quantpick.domain.listing import find_quant
     from quantpick.sources.header import read_remote
 
-    parsed = parse_spec(spec)
     if parsed.label is None:
         raise UsageError(f"{spec} names no quant", f"write {spec}:LABEL, or a file: ./NAME.gguf")
     listing = hub.list_repo(_repo_id(parsed), parsed.revision)
@@ -210,24 +219,33 @@ def _fetch(result: Download, listing: Listing, progress: Progress, *, force: boo
     return result._replace(files=files, notice=str(notice))
 
 
-def _load(spec: Spec) -> Model:
+def _load(spec: Spec, *, shape: bool = True) -> Model:
+    if spec.path is not None:
+        from quantpick.sources.local import load_path
+
+        return load_path(Path(spec.path).expanduser())
     repo_id = _repo_id(spec)
     if spec.revision is None and catalog.find_repo_id(repo_id):
         return catalog.load_model(repo_id)
     from quantpick import hub
 
-    return _live_model(hub.list_repo(repo_id, spec.revision))
+    return _live_model(hub.list_repo(repo_id, spec.revision), shape=shape)
 
 
-def _live_model(listing: Listing) -> Model:
+def _live_model(listing: Listing, *, shape: bool = True) -> Model:
     from quantpick.domain.listing import no_quants
-    from quantpick.sources.repo import model_of
+    from quantpick.sources.repo import model_of, readable_quant
 
     known = catalog.find_repo_id(listing.repo_id)
-    model = model_of(listing, catalog.load_model(known) if known else None)
-    if not model.files:
+    quant = readable_quant(listing)
+    if quant is None:
         raise no_quants(listing.repo_id)
-    return model
+    header = None
+    if shape and not known:
+        from quantpick.sources.header import read_remote
+
+        header = read_remote(listing, quant)
+    return model_of(listing, catalog.load_model(known) if known else None, header)
 
 
 def _recommend_listed(listing: Listing, host: Host, need: Need) -> Recommendation:

@@ -28,7 +28,7 @@ def list_quants(
     if spec is None:
         _list_models(as_json=as_json)
         return
-    model, reference = api.load(spec), api.reference()
+    model, reference = api.load(spec, shape=False), api.reference()
     if as_json:
         from quantpick.render.document import files_record, print_document
 

@@ -23,8 +23,9 @@ _F16 = 2
 #: Architectures whose feed-forward layers have no gate, so one row in place of three.
 _UNGATED = frozenset({"gptneox", "nemotron", "nemotron_h", "nemotron_h_moe", "phi2", "starcoder2"})
 
-#: Rows of the embedding's width that an architecture holds beside the common ones.
-_EXTRA_ROWS = {"cohere2": 1, "gemma3n": 6, "gemma4": 2, "phi3": -1}
+#: Rows of the embedding's width that models hold beside the common ones where their layers get
+#: inputs of their own (Gemma 3n and 4).
+_ROWS_FOR_LAYER_INPUTS = 4
 
 
 class Compute(NamedTuple):
@@ -51,7 +52,7 @@ def estimate_offloaded(shape: Shape, need: Need, *, pipelined: bool) -> Compute:
     """Bytes of the compute buffers of a model with layers on devices.
 
     Several devices that hold all layers work as a pipeline of four batches, and keep four copies
-    of the mask and of the rows that pass between them (``ggml_backend_sched``).
+    of the mask and of the rows that come in and pass between them (``ggml_backend_sched``).
     """
     row = need.ubatch_size * _F32
     width = shape.embedding_length * row
@@ -60,11 +61,11 @@ def estimate_offloaded(shape: Shape, need: Need, *, pipelined: bool) -> Compute:
     keys = 0 if need.fused else 2 * shape.head_count_kv * shape.key_length * row
     single = _widest_moment(shape, need, 1, 0)
     if not pipelined:
-        return Compute(single, single, mask + 2 * width + keys)
+        return Compute(single, single, mask + 4 * width + keys)
     return Compute(
-        first=single + 3 * mask + 4 * width,
+        first=single + 3 * mask + 12 * width,
         further=single + 3 * mask + 8 * width,
-        host=4 * mask + 5 * width + keys,
+        host=4 * mask + 10 * width + keys,
     )
 
 
@@ -110,12 +111,13 @@ def _layer_rows(shape: Shape) -> int:
     """Numbers a token in the widest moment of a layer: feed-forward, experts or latent heads."""
     e = shape.embedding_length
     heads = e if shape.latent else shape.head_count * shape.key_length
-    extra = _EXTRA_ROWS.get(shape.architecture, 0) * e + shape.per_layer_inputs
+    inputs = shape.per_layer_inputs
+    extra = inputs + _ROWS_FOR_LAYER_INPUTS * e if inputs else 0
     gates = 1 if shape.architecture in _UNGATED else 3
-    moments = [gates * shape.feed_forward_length + 2 * e + heads]
+    moments = [gates * shape.feed_forward_length + 3 * e + heads]
     if shape.expert_used_count:
         used, wide = shape.expert_used_count, shape.expert_feed_forward_length
-        moments = [gates * used * (wide or shape.feed_forward_length) + 2 * e + heads]
+        moments = [gates * used * (wide or shape.feed_forward_length) + 3 * e + heads]
         # The outputs of all experts used, before and after they are weighted.
         moments.append(2 * used * e + 5 * e)
     if shape.latent:

@@ -49,7 +49,10 @@ class QuantFile(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A repo's offer. ``shape`` is None where nothing trustworthy states it."""
+    """A repo's offer. ``shape`` is None where nothing trustworthy states it.
+
+    ``local`` marks files that are on disk already; ``repo_id`` is then their path.
+    """
 
     repo_id: str
     files: tuple[QuantFile, ...]
@@ -64,6 +67,7 @@ class Model(NamedTuple):
     imatrix: bool | None = None
     prompt_format: str | None = None
     aliases: tuple[str, ...] = ()
+    local: bool = False
 
     @property
     def parameters(self) -> int:

@@ -1,4 +1,4 @@
-"""What the user names: ``OWNER/REPO@REVISION:LABEL``, an alias, or a quant label alone."""
+"""What the user names: ``OWNER/REPO@REVISION:LABEL``, an alias, a label alone, or a local path."""
 
 from __future__ import annotations
 
@@ -16,25 +16,33 @@ _ALIAS = r"[A-Za-z0-9][A-Za-z0-9._-]{0,94}"
 _REVISION = r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}"
 #: How quant labels begin, so that a mistyped one is still taken for a label.
 _LABEL_LIKE = r"(?i:(?:ud-|i1-)?(?:i?q\d|tq\d|b?f(?:16|32)|fp(?:16|32)|mxfp4|nvfp4))"
+_PATH_LIKE = r"\.{1,2}(?:[/\\]|$)|[/~\\]|[A-Za-z]:[/\\]"
 _LABEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 
 class Spec(NamedTuple):
     """One parsed SPEC; ``None`` marks a part that was not given.
 
-    ``repo`` is a repo_id when it holds a slash and a catalog alias otherwise.
+    ``repo`` is a repo_id when it holds a slash and a catalog alias otherwise. ``path`` is a file or
+    folder on disk instead of it.
     """
 
     repo: str | None = None
     revision: str | None = None
     label: str | None = None
+    path: str | None = None
 
 
 def parse_spec(text: str) -> Spec:
     """Read ``[REPO[@REVISION]][:LABEL]``; a word that begins as a label does is one.
 
+    What begins as a path does (``./``, ``../``, ``/``, ``~``), or ends in ``.gguf``, is a path.
     Raises UsageError when a part holds characters that no Hub name can have.
     """
+    if re.match(_PATH_LIKE, text) or text.lower().endswith(".gguf"):
+        named = re.fullmatch(rf"(.+[^:\\/]):({_LABEL})", text)
+        path, label = named.groups() if named and len(named[1]) > 1 else (text, None)
+        return Spec(path=path, label=label)
     target, colon, label = text.strip().partition(":")
     if not colon and re.match(_LABEL_LIKE, target):
         return Spec(label=target)

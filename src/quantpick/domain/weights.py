@@ -72,14 +72,15 @@ def weights_of(tensors: Iterable[Tensor], block_count: int) -> Weights:
     """
     layers = [[0, 0, 0, 0] for _ in range(block_count)]
     embedding = output = token_embd = skipped = 0
-    has_output = False
+    token_type, has_output = "", False
     matrices: dict[str, int] = {}
     for tensor in tensors:
         size = tensor.nbytes
         stem, _, rest = tensor.name.partition(".")
         if stem in _INPUT:
             embedding += size
-            token_embd += size if stem == "token_embd" else 0
+            if stem == "token_embd":
+                token_embd, token_type = size, tensor.type
             continue
         block = _block(rest) if stem == "blk" else 0
         if stem in _OUTPUT:
@@ -93,6 +94,8 @@ def weights_of(tensors: Iterable[Tensor], block_count: int) -> Weights:
         if len(tensor.dims) > 1:
             matrices[tensor.type] = matrices.get(tensor.type, 0) + size
     tied = 0 if has_output else token_embd
+    if tied:
+        matrices[token_type] = matrices.get(token_type, 0) + tied
     return Weights(
         embedding=embedding,
         output=output + tied,

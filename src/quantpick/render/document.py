@@ -72,8 +72,9 @@ def commands_record(answer: Recommendation) -> Record | None:
     """Return the lines that fetch and run the pick."""
     if answer.pick is None:
         return None
+    local = answer.model is not None and answer.model.local
     return {
-        "download": download_command(answer.pick),
+        "download": None if local else download_command(answer.pick),
         "run": server_command(answer.pick.file.paths[0], answer.need, answer.pick),
     }
 

@@ -66,13 +66,10 @@ def print_recommendation(answer: Recommendation, *, models: bool) -> None:
         name = f"{answer.pick.repo_id}:{answer.pick.file.label}"
         console.print(_plain(f"pick: {name}: {phrases(answer.pick)}"))
         path = answer.pick.file.paths[0]
-        _print_commands(
-            console,
-            {
-                "fetch": download_command(answer.pick),
-                "run": server_command(path, answer.need, answer.pick),
-            },
-        )
+        commands = {"run": server_command(path, answer.need, answer.pick)}
+        if answer.model is None or not answer.model.local:
+            commands = {"fetch": download_command(answer.pick), **commands}
+        _print_commands(console, commands)
     print_warnings(answer.warnings)
 
 
