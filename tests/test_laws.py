@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quantpick.domain.cache import estimate_kv_cache
+from quantpick.domain.compute import estimate_compute, estimate_offloaded
 from quantpick.domain.host import Backend, Cpu, Device, Engine, Host, MemoryKind, Ram
-from quantpick.domain.memory import estimate_compute, estimate_kv_cache
 from quantpick.domain.model import Model, QuantFile
-from quantpick.domain.need import CacheType, FamilyChoice, Need, Objective
+from quantpick.domain.need import CacheType, FamilyChoice, FlashAttention, Need, Objective
 from quantpick.domain.recommend import recommend
 from quantpick.domain.shape import Shape
+from quantpick.domain.weights import LayerWeights, Weights
 from quantpick.sources.catalog import load_model, load_reference
 
 if TYPE_CHECKING:
@@ -41,6 +42,15 @@ shapes = st.builds(
     context_length=st.integers(2048, 131072),
     sliding_window=st.none() | st.integers(512, 4096),
     sliding_window_pattern=st.integers(2, 8),
+    tied=st.booleans(),
+    expert_count=st.just(0),
+    expert_used_count=st.just(0),
+    expert_feed_forward_length=st.just(0),
+    layers=st.just(()),
+    latent_query=st.just(0),
+    per_layer_inputs=st.just(0),
+    recurrent_rows=st.just(0),
+    known=st.booleans(),
 )
 needs = st.builds(
     Need,
@@ -49,6 +59,11 @@ needs = st.builds(
     type_k=st.sampled_from(CacheType),
     type_v=st.sampled_from(CacheType),
     family=st.sampled_from(FamilyChoice),
+    parallel=st.integers(1, 16),
+    ubatch_size=st.sampled_from([32, 512, 2048]),
+    flash_attn=st.sampled_from(FlashAttention),
+    projector=st.sampled_from([0, 10**9]),
+    max_ctx=st.just(False),
 )
 
 
@@ -68,10 +83,36 @@ def hosts(draw: st.DrawFn) -> Host:
 
 
 @st.composite
+def weights_for(draw: st.DrawFn, shape: Shape) -> Weights:
+    layer = st.builds(
+        LayerWeights,
+        dense=st.integers(1, 2 * GIB),
+        experts=st.sampled_from([0, MIB, GIB]),
+        largest=st.integers(1, 256 * MIB),
+        largest_expert=st.integers(0, 256 * MIB),
+    )
+    embedding, output = draw(st.integers(0, GIB)), draw(st.integers(1, GIB))
+    tied = min(embedding, output) if shape.tied else 0
+    kinds = draw(st.lists(layer, min_size=1, max_size=3))
+    layers = tuple(kinds[index % len(kinds)] for index in range(shape.block_count))
+    matrices = (("Q4_K", sum(item.total for item in layers)),)
+    return Weights(embedding, output, layers, tied, matrices=matrices)
+
+
+@st.composite
 def models(draw: st.DrawFn) -> Model:
     labels = draw(st.lists(st.sampled_from(sorted(REFERENCE.quants)), min_size=1, unique=True))
-    files = [QuantFile(label, draw(sizes), (f"{label}.gguf",)) for label in labels]
-    return Model("owner/repo", tuple(files), draw(st.none() | shapes))
+    shape = draw(st.none() | shapes)
+    files = [
+        QuantFile(
+            label,
+            draw(sizes),
+            (f"{label}.gguf",),
+            weights=draw(st.none() | weights_for(shape)) if shape else None,
+        )
+        for label in labels
+    ]
+    return Model("owner/repo", tuple(files), shape)
 
 
 def more_memory(host: Host, ram: int, vram: int) -> Host:
@@ -114,12 +155,26 @@ def test_more_context_never_needs_less(model: Model, host: Host, need: Need, mor
 
 
 @given(models(), hosts(), needs)
-def test_total_is_the_sum_of_its_terms(model: Model, host: Host, need: Need) -> None:
+def test_total_is_the_sum_of_its_terms_and_of_its_places(
+    model: Model, host: Host, need: Need
+) -> None:
     for verdict in recommend(model, host, need, REFERENCE).verdicts:
         memory = verdict.memory
-        terms = (memory.weights, memory.kv_cache or 0, memory.compute or 0)
+        terms = (memory.weights, memory.kv_cache or 0, memory.compute or 0, memory.overhead)
         assert memory.total == sum(terms)
-        assert memory.weights == verdict.file.file_bytes
+        assert memory.total == sum(use.total for use in memory.devices) + memory.host.total
+        assert all(size >= 0 for use in memory.uses for size in use[1:] if size is not None)
+
+
+@given(models(), hosts(), needs)
+def test_no_weight_is_lost_between_the_places(model: Model, host: Host, need: Need) -> None:
+    for verdict in recommend(model, host, need, REFERENCE).verdicts:
+        weights, split = verdict.file.weights, verdict.split
+        if weights is not None and model.shape is not None:
+            # A tied output on a device is a copy of the embedding in RAM.
+            copied = weights.tied if split.n_gpu_layers else 0
+            placed = verdict.memory.weights - split.repack - need.projector
+            assert placed == weights.loaded + copied
 
 
 @given(models(), hosts(), needs, st.randoms(use_true_random=False))
@@ -135,13 +190,21 @@ def test_order_of_candidates_never_changes_the_answer(
 
 
 @given(models(), hosts(), needs)
-def test_what_fits_keeps_to_the_margin_and_the_memory(model: Model, host: Host, need: Need) -> None:
+def test_what_fits_fits_in_every_place(model: Model, host: Host, need: Need) -> None:
     answer = recommend(model, host, need, REFERENCE)
     for verdict in answer.verdicts:
         if verdict.fits:
-            assert answer.rule.capacity - verdict.file.file_bytes >= 10**9
-            assert verdict.memory.total <= answer.rule.capacity
+            memory = verdict.memory
             assert verdict.placement in {"full_offload", "partial_offload", "cpu"}
+            if model.shape is None:
+                assert answer.rule.capacity - verdict.file.file_bytes >= 10**9
+            elif verdict.placement == "full_offload":
+                for use, device in zip(memory.devices, host.devices, strict=True):
+                    assert use.total <= device.usable
+            elif verdict.placement == "partial_offload":
+                for use, device in zip(memory.devices, host.devices, strict=True):
+                    assert use.engine <= device.usable - GIB or not use.weights
+            assert memory.host.total + 10**9 <= host.ram.total or model.shape is None
 
 
 @given(models(), hosts(), needs)
@@ -178,22 +241,12 @@ def test_kv_cache_of_the_70b_is_what_llama_cpp_prints() -> None:
             assert estimate_kv_cache(shape, need) == mib * MIB
 
 
-@pytest.mark.parametrize(
-    ("repo_id", "gpus", "printed"),
-    [
-        (LLAMA_8B, 1, (104.01, 108.01, 132.01, 228.01)),
-        (LLAMA_8B, 0, (120.01, 124.01, 148.01, 244.01)),
-        (LLAMA_70B, 1, (204.01, 208.01, 232.01, 328.01)),
-        (LLAMA_70B, 0, (236.01, 240.01, 264.01, 360.01)),
-    ],
-)
-def test_compute_buffer_is_what_llama_server_prints(
-    repo_id: str, gpus: int, printed: tuple[float, ...]
-) -> None:
-    # MiB printed by llama-server b10587, flash attention on, for the same four contexts. The GPU
-    # rows were planned by its Vulkan backend.
-    shape = load_model(repo_id).shape
-    assert shape is not None
-    for ctx_size, mib in zip((4096, 8192, 32768, 131072), printed, strict=True):
-        estimate = estimate_compute(shape, Need(ctx_size=ctx_size), gpus)
-        assert estimate / MIB == pytest.approx(mib, abs=0.1)
+@given(shapes, needs, st.integers(1, 65536))
+@settings(max_examples=50)
+def test_more_context_never_needs_less_scratch(shape: Shape, need: Need, more: int) -> None:
+    longer = need._replace(ctx_size=need.ctx_size + more)
+    assert estimate_compute(shape, longer) >= estimate_compute(shape, need)
+    for pipelined in (False, True):
+        before = estimate_offloaded(shape, need, pipelined=pipelined)
+        after = estimate_offloaded(shape, longer, pipelined=pipelined)
+        assert all(late >= early for late, early in zip(after, before, strict=True))

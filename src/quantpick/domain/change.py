@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quantpick.domain.judge import judge, weights_in
+from quantpick.domain.judge import judge, lay_out_in
 from quantpick.domain.need import CacheType
-from quantpick.domain.placement import lay_out
 from quantpick.domain.units import format_gb
 from quantpick.domain.verdict import Placement, Reason, ReasonCode
 
@@ -69,7 +68,7 @@ def largest_ctx(file: QuantFile, case: Case) -> int | None:
 
 def _runs_whole(file: QuantFile, case: Case, ctx_size: int) -> bool:
     need = case.need._replace(ctx_size=ctx_size)
-    layout = lay_out(weights_in(file, case), case.model.shape, case.host, need)
+    layout = lay_out_in(file, case._replace(need=need))
     return layout.placement in {Placement.FULL_OFFLOAD, Placement.CPU} and layout.short_by <= 0
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from quantpick.domain.need import Need
     from quantpick.domain.placement import Layout
     from quantpick.domain.verdict import Rule
-    from quantpick.domain.weights import Weights
 
 #: Backends on which an I-quant costs no speed, and those on which it does.
 I_QUANTS_FAST = frozenset({Backend.CUDA, Backend.ROCM})
@@ -48,10 +47,10 @@ class Case(NamedTuple):
         return self.host.engine.build if self.host.engine else None
 
 
-def judge(file: QuantFile, case: Case) -> Verdict:
-    """Return the verdict on one quant."""
+def judge(file: QuantFile, case: Case, layout: Layout | None = None) -> Verdict:
+    """Return the verdict on one quant; ``layout`` is its own where it is known already."""
     info = case.reference.info(file.label)
-    layout = lay_out(weights_in(file, case), case.model.shape, case.host, case.need)
+    layout = layout or lay_out_in(file, case)
     blocked = blocking_reason(file, info, case.host.backend, case.build, case.reference)
     blocked = blocked or cache_refusal(case.model.shape, case.need, case.host.backend)
     if blocked is not None or info is None:
@@ -65,9 +64,10 @@ def judge(file: QuantFile, case: Case) -> Verdict:
     return _verdict(file, layout, case, reasons, fits=fits)
 
 
-def weights_in(file: QuantFile, case: Case) -> Weights:
-    """Return where a file's bytes go, by estimate where that is not known."""
-    return file.weights or spread_weights(file.file_bytes, case.model.shape)
+def lay_out_in(file: QuantFile, case: Case) -> Layout:
+    """Return the layout of a quant; its bytes are spread by estimate where the mix is unknown."""
+    weights = file.weights or spread_weights(file.file_bytes, case.model.shape)
+    return lay_out(weights, case.model.shape, case.host, case.need)
 
 
 def _verdict(

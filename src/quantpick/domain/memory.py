@@ -7,7 +7,7 @@ the layers where the split puts them.
 
 from __future__ import annotations
 
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick.domain.cache import layer_caches
@@ -132,30 +132,24 @@ def estimate_memory(
     """
     on_host = len(weights.layers) + 1 - split.n_gpu_layers
     edges = list(accumulate(split.shares, initial=on_host))
-    moved = _experts_in_ram(weights, split, on_host)
     caches = layer_caches(shape, need) if shape else None
     scratch = estimate_scratch(weights, shape, need, split)
     used = tuple(
         Use(
             device.name,
-            weights=_weights_between(weights, *edges[index : index + 2])
-            - _moved_between(weights, split, *edges[index : index + 2])
+            weights=_weights_between(weights, first, end)
+            - _experts_between(weights, first, min(end, split.n_cpu_moe))
             + (need.projector if index == 0 else 0),
-            kv_cache=None if caches is None else sum(caches[edges[index] : edges[index + 1]]),
+            kv_cache=None if caches is None else sum(caches[first:end]),
             compute=scratch[index] if scratch else None,
             overhead=_overhead(device, need, first=index == 0),
         )
-        for index, device in enumerate(devices[: len(split.shares)])
+        for index, (device, (first, end)) in enumerate(zip(devices, pairwise(edges), strict=False))
     )
-    tied_twice = weights.tied if split.n_gpu_layers == 0 or _unified(devices) else 0
     host = Use(
         "RAM",
-        weights=weights.embedding
-        + _weights_between(weights, 0, on_host)
-        + moved
-        + split.repack
-        + (0 if devices else need.projector)
-        - tied_twice,
+        weights=_host_weights(weights, split, on_host, shared=_unified(devices))
+        + (0 if devices else need.projector),
         kv_cache=None if caches is None else sum(caches[:on_host]),
         compute=scratch[-1] if scratch else None,
         overhead=0 if devices else round(need.projector * _PROJECTOR_SCRATCH),
@@ -163,19 +157,27 @@ def estimate_memory(
     return Memory(used, host, weights.exact and (shape is None or shape.known))
 
 
+def _host_weights(weights: Weights, split: Split, on_host: int, *, shared: bool) -> int:
+    """Bytes of weights in RAM: the embedding, layers and experts left there, a repacked copy.
+
+    A tied output layer is the embedding itself where both are in the same memory.
+    """
+    layers = _weights_between(weights, 0, on_host)
+    experts = _experts_between(weights, on_host, split.n_cpu_moe)
+    twice = weights.tied if shared or split.n_gpu_layers == 0 else 0
+    return weights.embedding + layers + experts + split.repack - twice
+
+
 def _weights_between(weights: Weights, first: int, end: int) -> int:
     """Bytes of the layers from ``first`` to before ``end``; the output layer is one more."""
     count = len(weights.layers)
     output = weights.output if first <= count < end else 0
-    return sum(layer.total for layer in weights.layers[first:end]) + output
+    # By index, because this runs for every layer of every quant.
+    return sum([layer[0] + layer[1] for layer in weights.layers[first:end]]) + output
 
 
-def _moved_between(weights: Weights, split: Split, first: int, end: int) -> int:
-    return sum(layer.experts for layer in weights.layers[first : min(end, split.n_cpu_moe)])
-
-
-def _experts_in_ram(weights: Weights, split: Split, on_host: int) -> int:
-    return sum(layer.experts for layer in weights.layers[on_host : split.n_cpu_moe])
+def _experts_between(weights: Weights, first: int, end: int) -> int:
+    return sum([layer.experts for layer in weights.layers[first:end]])
 
 
 def estimate_scratch(
@@ -205,9 +207,9 @@ def _staging(weights: Weights, split: Split) -> int:
     for each), so the largest counts.
     """
     on_host = len(weights.layers) + 1 - split.n_gpu_layers
-    dense = (layer.largest for layer in weights.layers[:on_host])
-    experts = (layer.largest_expert for layer in weights.layers[: max(on_host, split.n_cpu_moe)])
-    return max((*dense, *experts), default=0)
+    dense = {layer.largest for layer in weights.layers[:on_host]}
+    experts = {layer.largest_expert for layer in weights.layers[: max(on_host, split.n_cpu_moe)]}
+    return max(dense | experts, default=0)
 
 
 def _overhead(device: Device, need: Need, *, first: bool) -> int:

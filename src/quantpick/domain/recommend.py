@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from quantpick.domain.change import cheapest_change, largest_ctx
 from quantpick.domain.host import Caveat
-from quantpick.domain.judge import Case, judge
+from quantpick.domain.judge import Case, judge, lay_out_in
 from quantpick.domain.need import Objective
 from quantpick.domain.rank import has_reason, nearest, ordered, with_trade_off
 from quantpick.domain.verdict import Placement, Pool, ReasonCode, Recommendation, Rule, Why
@@ -20,14 +20,19 @@ if TYPE_CHECKING:
     from quantpick.domain.host import Host
     from quantpick.domain.model import Model, Reference
     from quantpick.domain.need import Need
+    from quantpick.domain.placement import Layout
     from quantpick.domain.verdict import Reason, Verdict
 
 
 def recommend(model: Model, host: Host, need: Need, reference: Reference) -> Recommendation:
     """Judge every quant of one model and pick one."""
+    layouts: list[Layout] = []
     for rule in rules(need.objective, host):
         case = Case(model, host, need, rule, reference)
-        verdicts = ordered((judge(file, case) for file in model.files), case)
+        # Where a quant would run is the same under every rule.
+        layouts = layouts or [lay_out_in(file, case) for file in model.files]
+        pairs = zip(model.files, layouts, strict=True)
+        verdicts = ordered((judge(file, case, layout) for file, layout in pairs), case)
         if any(verdict.fits for verdict in verdicts):
             break
     if need.max_ctx:
