@@ -184,5 +184,8 @@ def _check_types(parts: Sequence[Ram | Cpu | Device | Caveat | Engine]) -> None:
     for part in parts:
         for name, kind in get_type_hints(type(part)).items():
             value = getattr(part, name)
+            if name == "features":
+                assert value is None or all(isinstance(item, str) for item in value)
+                continue
             assert isinstance(value, kind), f"{name}: {value!r}"
             assert not isinstance(value, bool), f"{name}: {value!r}"

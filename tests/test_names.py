@@ -97,6 +97,11 @@ def test_family_of_a_label(label: str, family: Family) -> None:
         ("owner/repo", Spec("owner/repo")),
         ("owner/repo@v1:auto", Spec("owner/repo", "v1", "auto")),
         ("owner/repo@refs/pr/1", Spec("owner/repo", "refs/pr/1")),
+        ("./models", Spec(path="./models")),
+        ("../models:Q4_K_M", Spec(path="../models", label="Q4_K_M")),
+        ("~/a:b.gguf", Spec(path="~/a:b.gguf")),
+        ("model.gguf", Spec(path="model.gguf")),
+        ("C:\\models", Spec(path="C:\\models")),
     ],
 )
 def test_spec_is_read(text: str, spec: Spec) -> None:
@@ -104,7 +109,7 @@ def test_spec_is_read(text: str, spec: Spec) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":", "a/b/c", "../x", "a/..", "owner/repo:", "a b", "o/r@../x", "o/r:\x1b[31m"]
+    "text", ["", ":", "a/b/c", "a/..", "owner/repo:", "a b", "o/r@../x", "o/r:\x1b[31m"]
 )
 def test_unreadable_spec_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError) as caught:

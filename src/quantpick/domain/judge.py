@@ -51,6 +51,9 @@ def judge(file: QuantFile, case: Case, layout: Layout | None = None) -> Verdict:
     """Return the verdict on one quant; ``layout`` is its own where it is known already."""
     info = case.reference.info(file.label)
     layout = layout or lay_out_in(file, case)
+    if case.rule.pool is Pool.VRAM and layout.whole is not None:
+        # Only the GPU counts here, so what is missing there is told.
+        layout = layout.whole._replace(placement=Placement.TOO_LARGE)
     blocked = blocking_reason(file, info, case.host.backend, case.build, case.reference)
     blocked = blocked or cache_refusal(case.model.shape, case.need, case.host.backend)
     if blocked is not None or info is None:
@@ -94,7 +97,7 @@ def _size_reason(file: QuantFile, layout: Layout, case: Case) -> Reason:
     margin = capacity - file.file_bytes
     left = capacity - _used(layout, case)
     figures = {"capacity": capacity, "margin": margin, "left": left}
-    short_by = _short_by(layout, case)
+    short_by = layout.short_by
     if case.model.shape is None:
         # The cache cannot be counted, so the margin rule decides.
         short_by = max(short_by, TIGHT_MARGIN - margin)
@@ -109,22 +112,14 @@ def _size_reason(file: QuantFile, layout: Layout, case: Case) -> Reason:
 
 def _used(layout: Layout, case: Case) -> int:
     """Bytes that a layout needs of the rule's pool; RAM beside full VRAM is another pool."""
-    on_devices = sum(use.total for use in layout.memory.devices)
-    if case.rule.pool is Pool.VRAM and layout.placement is Placement.FULL_OFFLOAD:
-        return on_devices
+    if case.rule.pool is Pool.VRAM:
+        return sum(use.total for use in layout.memory.devices)
     return layout.memory.total
-
-
-def _short_by(layout: Layout, case: Case) -> int:
-    """Return the bytes missing in the rule's memory for everything the quant needs."""
-    if case.rule.pool is not Pool.VRAM or layout.placement is Placement.FULL_OFFLOAD:
-        return layout.short_by
-    return max(layout.vram_short_by, 1)
 
 
 def _offload_note(layout: Layout, case: Case) -> Reason:
     """Say what goes on the GPU, and what is missing there for all of it."""
-    figures = {"short_by": layout.vram_short_by}
+    figures = {"short_by": layout.whole.short_by if layout.whole else 0}
     if case.model.shape is None:
         return Reason(ReasonCode.PARTLY_ON_GPU, figures)
     of = case.model.shape.block_count + 1

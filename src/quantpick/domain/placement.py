@@ -33,16 +33,16 @@ FIT_MARGIN = 1 * GIB
 class Layout(NamedTuple):
     """One way to run a file; ``short_by`` bytes are missing for it, none when it is not above 0.
 
-    ``vram_short_by`` is what the devices miss to hold all layers. ``no_repack`` marks a layout
-    that fits only without the CPU's second copy of the weights.
+    ``no_repack`` marks a layout that fits only without the CPU's second copy of the weights.
+    ``whole`` is the layout with all layers on the devices where that does not fit.
     """
 
     placement: Placement
     split: Split
     memory: Memory
     short_by: int
-    vram_short_by: int = 0
     no_repack: bool = False
+    whole: Layout | None = None
 
 
 def lay_out(weights: Weights, shape: Shape | None, host: Host, need: Need) -> Layout:
@@ -55,7 +55,7 @@ def lay_out(weights: Weights, shape: Shape | None, host: Host, need: Need) -> La
     partial = _partial_offload(weights, shape, host, need)
     # With hardly any VRAM not one layer goes there; then RAM has to do alone.
     best = partial if partial.split.n_gpu_layers else _in_ram(weights, shape, host, need)
-    return _checked(best._replace(vram_short_by=full.vram_short_by))
+    return _checked(best._replace(whole=full))
 
 
 def _checked(layout: Layout) -> Layout:
@@ -85,7 +85,7 @@ def _full_offload(weights: Weights, shape: Shape | None, host: Host, need: Need)
     count = len(weights.layers) + 1
     usable = [device.usable for device in host.devices]
     layout = _whole(weights, shape, host, need, proportional(count, usable))
-    if layout.vram_short_by <= 0 or len(usable) == 1:
+    if layout.short_by <= 0 or len(usable) == 1:
         return layout
     filled = _fill(_Costs(weights, shape, need), 0, _budgets(weights, shape, host, need))
     return layout if filled is None else _whole(weights, shape, host, need, filled)
@@ -96,9 +96,8 @@ def _whole(
 ) -> Layout:
     split = Split(shares)
     memory = estimate_memory(weights, shape, need, host.devices, split)
-    vram_short = _vram_short(memory, host)
-    short_by = max(vram_short, _ram_short(memory, host))
-    return Layout(Placement.FULL_OFFLOAD, split, memory, short_by, vram_short)
+    short_by = max(_vram_short(memory, host), _ram_short(memory, host))
+    return Layout(Placement.FULL_OFFLOAD, split, memory, short_by)
 
 
 def _partial_offload(weights: Weights, shape: Shape | None, host: Host, need: Need) -> Layout:

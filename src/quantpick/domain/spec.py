@@ -39,7 +39,9 @@ def parse_spec(text: str) -> Spec:
     What begins as a path does (``./``, ``../``, ``/``, ``~``), or ends in ``.gguf``, is a path.
     Raises UsageError when a part holds characters that no Hub name can have.
     """
-    if re.match(_PATH_LIKE, text) or text.lower().endswith(".gguf"):
+    if text.lower().endswith(".gguf"):
+        return Spec(path=text)
+    if re.match(_PATH_LIKE, text):
         named = re.fullmatch(rf"(.+[^:\\/]):({_LABEL})", text)
         path, label = named.groups() if named and len(named[1]) > 1 else (text, None)
         return Spec(path=path, label=label)
