@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from quantpick.domain.blueprint import blueprint
+from quantpick.domain.mixing import mixed_types
 from quantpick.domain.model import Model, QuantFile
 from quantpick.domain.quant import base_label
 from quantpick.domain.shape import Shape
+from quantpick.domain.tensors import Tensor
+from quantpick.domain.weights import weights_of
 from quantpick.errors import IntegrityError
 from quantpick.sources import catalog
 from quantpick.sources.catalog_format import dump_table
@@ -132,6 +136,63 @@ def test_sizes_match_the_bits_that_a_label_promises(model: Model) -> None:
         assert bits * 0.95 < bpw < bits + 3.2, (file.label, bpw)
 
 
+#: Bytes of a header at most: vocabulary, merges and template.
+HEADER = 12_000_000
+
+
+@pytest.mark.parametrize("model", models(), ids=lambda model: model.repo_id)
+def test_weights_are_what_the_shape_and_the_mixing_rules_give(model: Model) -> None:
+    for file in model.files:
+        tensors = tensors_of(model, file.label)
+        slack = max(HEADER, file.file_bytes // 1000) + file.rounded_to
+        expected = None
+        if tensors is not None:
+            data = sum(-(-tensor.nbytes // 32) * 32 for tensor in tensors)
+            if -file.rounded_to - 100_000 <= file.file_bytes - data <= slack:
+                assert model.shape is not None
+                expected = weights_of(tensors, model.shape.block_count)
+        if expected is None:
+            assert file.weights is None, file.label
+        else:
+            assert file.weights is not None, file.label
+            largest = max(layer.largest for layer in expected.layers)
+            layers = tuple(layer._replace(largest=largest) for layer in expected.layers)
+            assert dict(file.weights.matrices) == dict(expected.matrices)
+            assert file.weights._replace(matrices=()) == expected._replace(
+                layers=layers, matrices=()
+            )
+
+
+def tensors_of(model: Model, label: str) -> list[Tensor] | None:
+    shape = model.shape
+    assert shape is not None
+    slots = blueprint(
+        architecture=shape.architecture,
+        block_count=shape.block_count,
+        head_count=shape.head_count,
+        head_count_kv=shape.head_count_kv,
+        key_length=shape.key_length,
+        value_length=shape.value_length,
+        embedding_length=shape.embedding_length,
+        feed_forward_length=shape.feed_forward_length,
+        vocab_size=shape.vocab_size,
+        tied=shape.tied,
+        rope_freqs=shape.architecture == "llama",
+    )
+    assert slots is not None
+    types = mixed_types(
+        label,
+        slots,
+        architecture=shape.architecture,
+        block_count=shape.block_count,
+        head_count=shape.head_count,
+        head_count_kv=shape.head_count_kv,
+    )
+    if types is None:
+        return None
+    return [Tensor(name, dims, kind) for (name, dims), kind in zip(slots, types, strict=True)]
+
+
 def test_every_file_is_in_canonical_form() -> None:
     paths = sorted(CATALOG.rglob("*.json"))
     assert len(paths) == len(REPOS) + 4
@@ -170,6 +231,14 @@ BROKEN = {
     ),
     "a bad digest": (edit_row(lambda row: row.update(sha256=["00"])), "sha256"),
     "an unknown source": (edit_row(lambda row: row.update(source="hearsay")), "source"),
+    "a layer of no kind": (
+        edit_row(lambda row: row["weights"].update(layer_kinds="9" * 80)),
+        "layer_kinds names a kind",
+    ),
+    "a layer below zero": (
+        edit_row(lambda row: row["weights"].update(layer_bytes=[-1, -1, -1])),
+        "not a whole number above zero",
+    ),
     "a label twice": (
         edit_row(lambda row: row.update(label="Q8_0", paths=["x-Q8_0.gguf"])),
         "appears twice",

@@ -265,20 +265,21 @@ def _weights(row: object, where: str) -> Weights:
     """Return where a file's bytes go; each layer is one of a few kinds, named by a digit."""
     if not isinstance(row, dict):
         _broken(where, "not an object")
-    sizes, kinds = row.get("layer_bytes"), _text(row, "layer_kinds", where)
+    sizes, kinds = _typed(row, "layer_bytes", list, where), _text(row, "layer_kinds", where)
     matrices = _typed(row, "matrices", dict, where)
-    largest, tied = _count(row, "largest", where), _optional(row, "tied", int, where) or 0
-    try:
-        layers = [LayerWeights(int(size), largest=largest) for size in sizes or ()]
-        return Weights(
-            embedding=_count(row, "embedding", where),
-            output=_count(row, "output", where),
-            layers=tuple(layers[int(kind)] for kind in kinds),
-            tied=tied,
-            matrices=tuple((str(name), int(size)) for name, size in matrices.items()),
-        )
-    except (IndexError, TypeError, ValueError):
-        _broken(where, "layer_kinds, layer_bytes and matrices do not go together")
+    if not all(type(size) is int and size > 0 for size in (*sizes, *matrices.values())):
+        _broken(where, "a size is not a whole number above zero")
+    largest = _count(row, "largest", where)
+    layers = {str(kind): LayerWeights(size, largest=largest) for kind, size in enumerate(sizes)}
+    if not set(kinds) <= layers.keys():
+        _broken(where, "layer_kinds names a kind that layer_bytes does not have")
+    return Weights(
+        embedding=_count(row, "embedding", where),
+        output=_count(row, "output", where),
+        layers=tuple(layers[kind] for kind in kinds),
+        tied=_optional(row, "tied", int, where) or 0,
+        matrices=tuple(matrices.items()),
+    )
 
 
 def _is_sha256(text: str) -> bool:
