@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from quantpick.domain.cache import padded, window_cells
+from quantpick.domain.cache import largest_cache_tensor, padded, window_cells
 from quantpick.domain.shape import layers_of
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ _F16 = 2
 
 #: Architectures whose feed-forward layers have no gate, so one row in place of three.
 _UNGATED = frozenset({"gptneox", "nemotron", "nemotron_h", "nemotron_h_moe", "phi2", "starcoder2"})
+
+#: Query heads a KV head from which on a copied cache takes more room.
+_MANY_SHARE = 4
 
 #: Rows of the embedding's width that models hold beside the common ones where their layers get
 #: inputs of their own (Gemma 3n and 4).
@@ -67,6 +70,20 @@ def estimate_offloaded(shape: Shape, need: Need, *, pipelined: bool) -> Compute:
         further=single + 3 * mask + 8 * width,
         host=4 * mask + 10 * width + keys,
     )
+
+
+@cache
+def estimate_staged_cache(shape: Shape, need: Need) -> int:
+    """Bytes on the first device while it attends over the cache of a layer that lives in RAM.
+
+    K and V of one layer are copied over, and where many heads share few KV heads another copy of
+    one of them is held (measured at b11549).
+    """
+    copies = 3 if shape.head_count >= _MANY_SHARE * shape.head_count_kv else 2
+    beside = _mask_bytes(shape, need) + 5 * shape.embedding_length * need.ubatch_size * _F32
+    if not need.fused:
+        beside = _widest_moment(shape, need, 1, 0)
+    return beside + copies * largest_cache_tensor(shape, need)
 
 
 def _mask_bytes(shape: Shape, need: Need) -> int:

@@ -11,7 +11,11 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick.domain.cache import layer_caches
-from quantpick.domain.compute import estimate_compute, estimate_offloaded
+from quantpick.domain.compute import (
+    estimate_compute,
+    estimate_offloaded,
+    estimate_staged_cache,
+)
 from quantpick.domain.host import Backend, MemoryKind
 from quantpick.domain.units import MB, MIB
 
@@ -32,6 +36,11 @@ BACKEND_OVERHEAD = {Backend.CUDA: 550 * MB, Backend.ROCM: 457 * MIB, Backend.MET
 #: A vision projector's scratch memory as a share of its file: 1158 MiB in all were measured for a
 #: file of 884 MiB (unsloth pull request 6718).
 _PROJECTOR_SCRATCH = 0.31
+
+
+#: Architectures whose graphs hold two stacks of experts at once when they are copied from RAM
+#: (measured at b11540 with the experts of all layers there).
+_TWO_STACKS = frozenset({"gemma4", "jamba", "llama4", "qwen35moe", "qwen3next"})
 
 
 class Use(NamedTuple):
@@ -190,25 +199,28 @@ def estimate_scratch(
     used = [index for index, share in enumerate(split.shares) if share]
     if not used:
         return (*(0 for _ in split.shares), estimate_compute(shape, need) + logits)
-    whole = split.n_gpu_layers > len(weights.layers)
-    pipelined = whole and len(used) > 1 and not split.n_cpu_moe
+    on_host = len(weights.layers) + 1 - split.n_gpu_layers
+    pipelined = on_host <= 0 and len(used) > 1 and not split.n_cpu_moe
     compute = estimate_offloaded(shape, need, pipelined=pipelined)
     sizes = [0] * len(split.shares)
     for index in used:
         sizes[index] = compute.first if index == used[0] else compute.further
-    sizes[used[0]] += _staging(weights, split)
+    if on_host > 0 or split.n_cpu_moe:
+        copied = compute.first + _staged_weights(weights, shape, split, on_host)
+        sizes[used[0]] = max(copied, estimate_staged_cache(shape, need) if on_host > 0 else 0)
     return (*sizes, compute.host + logits)
 
 
-def _staging(weights: Weights, split: Split) -> int:
+def _staged_weights(weights: Weights, shape: Shape, split: Split, on_host: int) -> int:
     """Bytes on the first device for weights that live in RAM and are copied over for a batch.
 
     llama.cpp copies one tensor at a time (``ggml_backend_sched_split_graph`` starts a new split
-    for each), so the largest counts.
+    for each), so the largest counts; in some architectures the graph holds two stacks of experts.
     """
-    on_host = len(weights.layers) + 1 - split.n_gpu_layers
-    dense = {layer.largest for layer in weights.layers[:on_host]}
-    experts = {layer.largest_expert for layer in weights.layers[: max(on_host, split.n_cpu_moe)]}
+    dense = {layer.largest for layer in weights.layers[: max(on_host, 0)]}
+    with_experts = weights.layers[: max(on_host, split.n_cpu_moe)]
+    stacks = 2 if shape.architecture in _TWO_STACKS or not shape.known else 1
+    experts = {min(stacks * layer.largest_expert, layer.experts) for layer in with_experts}
     return max(dense | experts, default=0)
 
 

@@ -90,6 +90,9 @@ _PLAIN = frozenset(
 #: Attention over a latent cache, if the file is converted for it.
 _LATENT = frozenset({"deepseek2"})
 
+#: llama.cpp's own limit, LLAMA_MAX_LAYERS.
+_MOST_BLOCKS = 512
+
 KNOWN = frozenset(
     _PLAIN
     | _LATENT
@@ -138,9 +141,8 @@ def shape_of(header: Header) -> Shape:
     if not isinstance(architecture, str):
         raise _missing("general.architecture")
     keys = _Keys(header.metadata, architecture, 0)
-    # The blocks for multi-token prediction come last and are not loaded by default.
-    blocks = keys.count("block_count") - keys.count("nextn_predict_layers")
-    if blocks <= 0:
+    blocks = keys.count("block_count")
+    if not 0 < blocks <= _MOST_BLOCKS:
         raise _missing(f"{architecture}.block_count")
     keys = _Keys(header.metadata, architecture, blocks)
     heads = keys.count("attention.head_count")
@@ -152,6 +154,7 @@ def shape_of(header: Header) -> Shape:
         architecture=architecture,
         parameters=sum(_elements(tensor.dims) for tensor in header.tensors),
         block_count=blocks,
+        idle_blocks=min(keys.count("nextn_predict_layers"), blocks),
         head_count=heads,
         head_count_kv=keys.count("attention.head_count_kv", heads),
         key_length=keys.count("attention.key_length", head_width),
@@ -204,6 +207,7 @@ def _layers(architecture: str, keys: _Keys, head_width: int) -> tuple[Layer, ...
     recurrent, attending = _roles(architecture, keys, kv_heads)
     own = keys.count("attention.shared_kv_layers")
     own = len(heads) - own if own else _OWN_CACHE.get(architecture, len(heads))
+    trunk = len(heads) - keys.count("nextn_predict_layers")
     state = _state(keys, max(heads, default=0))
     wide = [_widths(keys, head_width, window=window) for window in windowed]
     return tuple(
@@ -211,10 +215,10 @@ def _layers(architecture: str, keys: _Keys, head_width: int) -> tuple[Layer, ...
             key_width=kv_heads[index] * wide[index][0] if attends else 0,
             value_width=kv_heads[index] * wide[index][1] if attends and not _latent(keys) else 0,
             windowed=windowed[index],
-            state=state if recurrent[index] else 0,
+            state=state if recurrent[index] and index < trunk else 0,
         )
         for index in range(len(heads))
-        for attends in [attending[index] and index < own]
+        for attends in [attending[index] and index < min(own, trunk)]
     )
 
 

@@ -35,7 +35,7 @@ def predict_weights(header: Header, shape: Shape, label: str, file_bytes: int) -
             return None
         data = sum(-(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT for tensor in tensors)
         if abs(data + header.header_bytes - file_bytes) <= _TOLERANCE * file_bytes:
-            return weights_of(tensors, shape.block_count)
+            return weights_of(tensors, shape.block_count, shape.idle_blocks)
     return None
 
 
@@ -44,7 +44,7 @@ def _mixed(header: Header, shape: Shape, label: str, *, imatrix: bool) -> tuple[
         label,
         tuple((tensor.name, tensor.dims) for tensor in header.tensors),
         architecture=shape.architecture,
-        block_count=_count(header, f"{shape.architecture}.block_count", shape.block_count),
+        block_count=shape.block_count,
         head_count=_count(header, f"{shape.architecture}.attention.head_count", shape.head_count),
         head_count_kv=_count(
             header, f"{shape.architecture}.attention.head_count_kv", shape.head_count_kv

@@ -24,12 +24,13 @@ class Shape(NamedTuple):
     ``sliding_window`` is in tokens, and every ``sliding_window_pattern``-th layer sees the whole
     context; both are None for a model without sliding windows. ``layers`` is given where the
     layers differ in more than that. ``tied`` marks an output layer that shares the token
-    embedding. ``latent_query`` is the width of a query head over a latent cache, 0 without one;
-    ``per_layer_inputs`` counts the numbers a token that the layers get beside the embedding, and
-    ``recurrent_rows`` those that a state-space layer works on.
-    ``parameters`` is the count of weights without a separate vision tower; 0 if unknown. ``known``
-    is False for an architecture whose rules are not known, which makes every
-    estimate a bound.
+    embedding. The last ``idle_blocks`` of all blocks (multi-token prediction) are not loaded by
+    default, but llama.cpp counts them among the layers. ``latent_query`` is the width of a query
+    head over a latent cache, 0 without one; ``per_layer_inputs`` counts the numbers a token that
+    the layers get beside the embedding, and ``recurrent_rows`` those that a state-space layer
+    works on. ``parameters`` is the count of weights without a separate vision tower; 0 if unknown.
+    ``known`` is False for an architecture whose rules are not known, which makes every estimate a
+    bound.
     """
 
     architecture: str
@@ -50,6 +51,7 @@ class Shape(NamedTuple):
     expert_used_count: int = 0
     expert_feed_forward_length: int = 0
     layers: tuple[Layer, ...] = ()
+    idle_blocks: int = 0
     latent_query: int = 0
     per_layer_inputs: int = 0
     recurrent_rows: int = 0

@@ -65,10 +65,10 @@ class Weights(NamedTuple):
         return any(layer.experts for layer in self.layers)
 
 
-def weights_of(tensors: Iterable[Tensor], block_count: int) -> Weights:
+def weights_of(tensors: Iterable[Tensor], block_count: int, idle_blocks: int = 0) -> Weights:
     """Sort a tensor table by where llama.cpp puts each tensor.
 
-    Blocks past ``block_count`` (multi-token prediction) are not loaded by default.
+    The last ``idle_blocks`` (multi-token prediction) are not loaded by default.
     """
     layers = [[0, 0, 0, 0] for _ in range(block_count)]
     embedding = output = token_embd = skipped = 0
@@ -86,7 +86,7 @@ def weights_of(tensors: Iterable[Tensor], block_count: int) -> Weights:
         if stem in _OUTPUT:
             output += size
             has_output = has_output or tensor.name == "output.weight"
-        elif block >= block_count:
+        elif block >= block_count - idle_blocks:
             skipped += size
             continue
         else:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from quantpick.domain.header import Header
+    from quantpick.domain.shape import Shape
 
 
 def load_path(path: Path) -> Model:
@@ -32,10 +33,10 @@ def load_path(path: Path) -> Model:
         )
     headers = [gguf_header.read_file(first) for first in firsts]
     shapes = [shape_of(header) for header in headers]
-    shape = shapes[0]
-    if any(other.layers != shape.layers or other.tied != shape.tied for other in shapes):
+    shape, *others = shapes
+    if any(other.layers != shape.layers or other.tied != shape.tied for other in others):
         raise UsageError(f"{path} holds several models", "name one of its files")
-    files = tuple(_quant_file(first, header) for first, header in zip(firsts, headers, strict=True))
+    files = tuple(map(_quant_file, firsts, headers, shapes))
     about = summary(headers[0])
     return Model(
         repo_id=str(path),
@@ -58,12 +59,12 @@ def _first_files(path: Path) -> Iterator[Path]:
             yield file
 
 
-def _quant_file(first: Path, header: Header) -> QuantFile:
+def _quant_file(first: Path, header: Header, shape: Shape) -> QuantFile:
     label = parse_filename(first.name).label or summary(header).file_type_label or first.stem
     shards = range(1, header.shard_count + 1)
     return QuantFile(
         label=label,
         file_bytes=header.file_bytes,
         paths=tuple(str(first).replace("-00001-of-", f"-{index:05d}-of-") for index in shards),
-        weights=weights_of(header.tensors, shape_of(header).block_count),
+        weights=weights_of(header.tensors, shape.block_count, shape.idle_blocks),
     )
