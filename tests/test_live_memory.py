@@ -135,7 +135,7 @@ def test_one_listing_and_one_header_are_read_once(
 ) -> None:
     hub.add_repo(REPO, quants)
     first = recommend(online)
-    listings = [entry.path for entry in hub.requests("hub") if "/api/" in entry.path]
+    listings = [entry.path for entry in hub.requests("hub") if "/api/models/" in entry.path]
     assert len(listings) == 1, listings
     assert 1 <= len(ranges(hub)) <= 3
     assert sum(ranges(hub)) < min(path.stat().st_size for path in quants.values())

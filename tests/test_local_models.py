@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.engine.hollow import hollow_header, write_hollow
+from tests.engine.hollow import Blueprint, hollow_header, write_hollow
 from tests.engine.models import MODELS
 from tests.engine.parts import Shape, attention, ends, gated, keys, norms, tensors
-from tests.engine.hollow import Blueprint
 from tests.support.gguf_files import split_gguf, tiny_gguf
 from tests.support.gguf_headers import STR, U32, Pair, pack_file
 
@@ -156,17 +155,14 @@ def test_an_incomplete_split_set_is_refused(quantpick: Command) -> None:
 def test_a_folder_of_two_models_is_refused(quantpick: Command) -> None:
     hollow(quantpick.cwd, "llama-3.2-1b", "Q4_K_M")
     hollow(quantpick.cwd, "qwen3-8b", "Q4_K_M")
-    for words in (
-        ["recommend", "."],
-        ["explain", "./:Q4_K_M"],
-        ["explain", f"{quantpick.cwd}:Q8_0"],
-    ):
+    for words in (["recommend", "."], ["explain", f"{quantpick.cwd}:Q8_0"]):
         refused(quantpick(*words, *ONE), 2, "several models", "one of its files")
 
 
-def test_a_label_may_follow_the_current_folder(quantpick: Command) -> None:
+@pytest.mark.parametrize("spec", ["{cwd}:Q8_0", ".:Q8_0", "./:Q8_0", "../work/:Q8_0"])
+def test_a_label_may_follow_any_folder(quantpick: Command, spec: str) -> None:
     hollow(quantpick.cwd, "llama-3.2-1b", "Q4_K_M", "Q8_0")
-    assert explain(quantpick, ".:Q8_0", *ONE)["label"] == "Q8_0"
+    assert explain(quantpick, spec.format(cwd=quantpick.cwd), *ONE)["label"] == "Q8_0"
 
 
 def test_what_is_no_model_in_a_folder_is_left_out(quantpick: Command) -> None:
@@ -262,6 +258,16 @@ def test_experts_go_to_ram_first(quantpick: Command) -> None:
     assert device["total"] + matrix * 3 * Q4_K > 12 * GIB - GIB
 
 
+def test_experts_in_ram_leave_no_device_overfull(quantpick: Command) -> None:
+    # Nothing but the display fits the first card; what is copied from RAM then goes to the second.
+    (path,) = hollow(quantpick.cwd, "gpt-oss-120b", "Q4_K_M")
+    cards = ("--vram", "2GiB", "--vram", "24GiB", "--ram", "128GiB", "--backend", "cuda")
+    judged = explain(quantpick, path.name, *cards)
+    assert judged["fits"]
+    for use, size in zip(judged["memory"]["devices"], (2, 24), strict=True):
+        assert use["total"] <= size * GIB
+
+
 def test_all_experts_in_ram_come_before_layers_in_ram(quantpick: Command) -> None:
     (path,) = hollow(quantpick.cwd, "qwen3-30b-a3b", "Q4_K_M")
     judged = explain(
@@ -310,6 +316,14 @@ def test_a_latent_cache_has_one_type(quantpick: Command) -> None:
     refusal = explain(quantpick, path.name, *ONE, *both[:2])
     assert (refusal["fits"], refusal["reasons"][0]["code"]) == (False, "cache_refused")
     assert explain(quantpick, path.name, *ONE, *both)["fits"]
+
+
+def test_a_context_that_the_header_does_not_state_is_no_limit(quantpick: Command) -> None:
+    metadata = {k: v for k, v in little().metadata.items() if not k.endswith("context_length")}
+    write_hollow(little()._replace(metadata=metadata), "Q4_K_M", quantpick.cwd)
+    result = quantpick("recommend", ".", *ONE)
+    assert result.status == 0
+    assert "trained for 0" not in result.stderr
 
 
 def test_an_unknown_architecture_is_a_bound(quantpick: Command) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -56,7 +57,7 @@ def flags(answer: dict[str, Any]) -> dict[str, str | None]:
     words = [*shlex.split(answer["commands"]["run"]), "--"]
     return {
         word: None if following.startswith("--") else following
-        for word, following in zip(words, words[1:], strict=False)
+        for word, following in pairwise(words)
         if word.startswith("-") and word != "--"
     }
 
@@ -224,6 +225,14 @@ def test_a_projector_counts_on_the_first_device_with_its_scratch(quantpick: Comm
     assert after["host"] == before["host"]
 
 
+def test_a_projector_too_large_for_the_first_device_is_not_put_there(quantpick: Command) -> None:
+    machine = ("--vram", "2GiB", "--vram", "8GiB", "--ram", "64GiB", "--backend", "cuda")
+    for judged in ask(quantpick, *machine, "--mmproj", "1536MiB")["verdicts"]:
+        if judged["fits"] and judged["placement"] != "cpu":
+            for use, size in zip(judged["memory"]["devices"], (2, 8), strict=True):
+                assert use["total"] <= size * GIB
+
+
 def test_a_projector_file_counts_by_its_size_and_is_in_the_command(quantpick: Command) -> None:
     with (quantpick.cwd / "mmproj-F16.gguf").open("wb") as stream:
         stream.truncate(100 * MIB)
@@ -335,10 +344,16 @@ def test_the_second_copy_of_the_cpu_counts_where_there_is_room(quantpick: Comman
     assert figures["64"]["weights"] - figures["8"]["weights"] == q4_k * 144 // 256
 
 
-def test_no_repack_is_in_the_command_of_a_pick_that_needs_it(quantpick: Command) -> None:
-    host = {"ram": {"total": 5 * GIB}, "cpu": {"features": ["avx2"]}, "devices": []}
+@pytest.mark.parametrize(("ram", "kept"), [(8, False), (64, True)])
+def test_no_repack_is_in_the_command_where_there_is_no_room(
+    quantpick: Command, ram: int, *, kept: bool
+) -> None:
+    # An Arm CPU wants all types in another order that the fitting quants of this model hold.
+    host = {"ram": {"total": ram * GIB}, "cpu": {"features": ["asimddp"]}, "devices": []}
     (quantpick.cwd / "host.json").write_text(json.dumps(host))
-    answer = ask(quantpick, "--host", "host.json", "--ctx-size", "256")
-    assert ("no_repack" in codes(answer["pick"])) == ("--no-repack" in flags(answer))
-    text = quantpick("recommend", MODEL, "--host", "host.json", "--ctx-size", "256").stdout
-    assert ("--no-repack" in text) == ("no_repack" in codes(answer["pick"]))
+    words = ("--host", "host.json", "--family", "k")
+    answer = ask(quantpick, *words)
+    assert ("--no-repack" in flags(answer)) is not kept
+    assert ("no_repack" in codes(answer["pick"])) is not kept
+    text = quantpick("recommend", MODEL, *words).stdout
+    assert ("--no-repack" in text) is not kept
