@@ -223,7 +223,7 @@ def _load(spec: Spec, *, shape: bool = True) -> Model:
     if spec.path is not None:
         from quantpick.sources.local import load_path
 
-        return load_path(Path(spec.path).expanduser())
+        return load_path(spec.path)
     repo_id = _repo_id(spec)
     if spec.revision is None and catalog.find_repo_id(repo_id):
         return catalog.load_model(repo_id)
@@ -240,12 +240,11 @@ def _live_model(listing: Listing, *, shape: bool = True) -> Model:
     quant = readable_quant(listing)
     if quant is None:
         raise no_quants(listing.repo_id)
-    header = None
-    if shape and not known:
-        from quantpick.sources.header import read_remote
+    if known or not shape:
+        return model_of(listing, catalog.load_model(known) if known else None)
+    from quantpick.sources.header import read_remote
 
-        header = read_remote(listing, quant)
-    return model_of(listing, catalog.load_model(known) if known else None, header)
+    return model_of(listing, None, (quant, read_remote(listing, quant)))
 
 
 def _recommend_listed(listing: Listing, host: Host, need: Need) -> Recommendation:

@@ -67,7 +67,7 @@ def read_file(path: Path) -> Header:
     count = split_count(header)
     if count <= 1:
         return header
-    paths = _shard_paths(path, count)
+    paths = shard_paths(path, count)
     return join_shards([_read_one(shard) for shard in paths], [shard.name for shard in paths])
 
 
@@ -138,7 +138,13 @@ def _read_one(path: Path) -> Header:
         ) from error
 
 
-def _shard_paths(path: Path, count: int) -> list[Path]:
+def shard_paths(path: Path, count: int) -> list[Path]:
+    """Return the files of the set of ``count`` shards that a file belongs to, the first one first.
+
+    Raises IntegrityError for a file that is not named as a shard of it, or a missing shard.
+    """
+    if count <= 1:
+        return [path]
     named = _SHARD_NAME.fullmatch(path.name)
     if named is None or int(named.group(3)) != count:
         raise _bad_set(

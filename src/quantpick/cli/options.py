@@ -114,9 +114,13 @@ def read_host(
     )
 
 
-def read_projector(mmproj: str | None) -> int:
-    """Return the bytes of the projector that ``--mmproj`` names, by file or by size."""
+def read_projector(mmproj: str | None) -> tuple[int, str | None]:
+    """Return the bytes of the projector that ``--mmproj`` names, and its file if it names one."""
     if mmproj is None:
-        return 0
-    path = Path(mmproj)
-    return path.stat().st_size if path.is_file() else parse_size(mmproj)
+        return 0, None
+    path = Path(mmproj).expanduser()
+    if path.is_file():
+        return path.stat().st_size, mmproj
+    if mmproj.lower().endswith(".gguf") or len(path.parts) > 1:
+        raise UsageError(f"there is no file {mmproj}", "name the projector's file, or its size")
+    return parse_size(mmproj), None

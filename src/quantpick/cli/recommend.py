@@ -64,6 +64,7 @@ def recommend(
     catalogued model is shown and the largest model that fits is picked.
     """
     host = read_host(vram, ram, backend, host_file, llama_cpp)
+    projector, projector_path = read_projector(mmproj)
     need = Need(
         objective=objective,
         ctx_size=ctx_size,
@@ -73,7 +74,8 @@ def recommend(
         parallel=parallel,
         ubatch_size=ubatch_size,
         flash_attn=flash_attn,
-        projector=read_projector(mmproj),
+        projector=projector,
+        projector_path=projector_path,
         max_ctx=max_ctx,
     )
     answer = api.recommend(spec, host=host, need=check_need(need))
@@ -115,6 +117,7 @@ def explain(
     LABEL is a quant of the default repo, such as Q4_K_M, or SPEC:LABEL.
     """
     host = read_host(vram, ram, backend, host_file, llama_cpp)
+    projector, projector_path = read_projector(mmproj)
     need = Need(
         objective=objective,
         ctx_size=ctx_size,
@@ -124,7 +127,8 @@ def explain(
         parallel=parallel,
         ubatch_size=ubatch_size,
         flash_attn=flash_attn,
-        projector=read_projector(mmproj),
+        projector=projector,
+        projector_path=projector_path,
         max_ctx=max_ctx,
     )
     explained = api.explain(spec, host=host, need=check_need(need))

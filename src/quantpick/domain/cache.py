@@ -45,7 +45,7 @@ def window_cells(shape: Shape, need: Need) -> int:
     """
     if not shape.sliding_window:
         return 0
-    wanted = shape.sliding_window * need.parallel + need.ubatch_size
+    wanted = shape.sliding_window * need.parallel + need.rows
     return padded(min(padded(need.ctx_size), wanted))
 
 

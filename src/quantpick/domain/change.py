@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quantpick.domain.judge import judge, lay_out_in
+from quantpick.domain.judge import judge
 from quantpick.domain.need import CacheType
 from quantpick.domain.units import format_gb
-from quantpick.domain.verdict import Placement, Reason, ReasonCode
+from quantpick.domain.verdict import Pool, Reason, ReasonCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from quantpick.domain.judge import Case
     from quantpick.domain.model import QuantFile
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 #: Cells of a cache come in blocks of this many tokens.
 _STEP = 256
+
+#: Tokens to look up to where a model does not state the context it was trained for.
+_UNSTATED = 2**20
 
 
 def cheapest_change(verdict: Verdict, verdicts: Iterable[Verdict], case: Case) -> Reason | None:
@@ -51,25 +54,32 @@ def largest_ctx(file: QuantFile, case: Case) -> int | None:
     """Return the largest context, in tokens, with which a quant still runs whole in one place.
 
     That is on the GPU, or in RAM without one; never more than the model was trained for. None
-    where not even the smallest cache fits, or the model's shape is unknown.
+    where not even the smallest cache fits, the quant cannot run here at all, or the model's shape
+    is unknown.
     """
+    return _largest(case, lambda wider: _runs_whole(file, wider))
+
+
+def _largest(case: Case, fits: Callable[[Case], bool]) -> int | None:
+    """Return the largest context for which the case still ``fits``, None where none does."""
     shape = case.model.shape
-    if shape is None or shape.context_length <= 0:
+    if shape is None:
         return None
-    low, high = 0, -(-shape.context_length // _STEP)
+    most = shape.context_length or _UNSTATED
+    low, high = 0, -(-most // _STEP)
     while low < high:
         middle = (low + high + 1) // 2
-        if _runs_whole(file, case, middle * _STEP):
+        if fits(case._replace(need=case.need._replace(ctx_size=middle * _STEP))):
             low = middle
         else:
             high = middle - 1
-    return min(low * _STEP, shape.context_length) if low else None
+    return min(low * _STEP, most) if low else None
 
 
-def _runs_whole(file: QuantFile, case: Case, ctx_size: int) -> bool:
-    need = case.need._replace(ctx_size=ctx_size)
-    layout = lay_out_in(file, case._replace(need=need))
-    return layout.placement in {Placement.FULL_OFFLOAD, Placement.CPU} and layout.short_by <= 0
+def _runs_whole(file: QuantFile, case: Case) -> bool:
+    """Whether all of a quant runs in the fastest place, whatever the rule asked for."""
+    pool = Pool.VRAM if case.host.devices else Pool.RAM
+    return judge(file, case._replace(rule=case.rule._replace(pool=pool))).fits
 
 
 def _smaller_cache(file: QuantFile, case: Case) -> Reason | None:
@@ -93,7 +103,7 @@ def _smaller_quant(file: QuantFile, verdicts: Iterable[Verdict]) -> Reason | Non
 
 
 def _fewer_tokens(file: QuantFile, case: Case) -> Reason | None:
-    ctx_size = largest_ctx(file, case)
+    ctx_size = _largest(case, lambda wider: judge(file, wider).fits)
     if ctx_size is None or ctx_size >= case.need.ctx_size:
         return None
     return Reason(ReasonCode.FEWER_TOKENS, {"ctx_size": ctx_size})

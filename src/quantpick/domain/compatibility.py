@@ -106,7 +106,7 @@ def buffer_notes(
     kernels = _FUSED_ALIKE.get(backend) if backend else None
     quantized = need.type_k.quantized or need.type_v.quantized
     alike = need.type_k is need.type_v and need.type_k in (kernels or ())
-    if shape is not None and kernels is not None and quantized and not alike:
+    if shape is not None and kernels is not None and need.fused and quantized and not alike:
         figures = {"type_k": need.type_k, "type_v": need.type_v, "backend": backend or ""}
         notes.append(Reason(ReasonCode.CACHE_SLOW, figures))
     if backend is Backend.VULKAN and file.weights is not None:

@@ -23,6 +23,9 @@ _F16 = 2
 #: Architectures whose feed-forward layers have no gate, so one row in place of three.
 _UNGATED = frozenset({"gptneox", "nemotron", "nemotron_h", "nemotron_h_moe", "phi2", "starcoder2"})
 
+#: Architectures whose shared expert is computed while the routed ones are still held.
+_SHARED_BESIDE = frozenset({"llama4"})
+
 #: Query heads a KV head from which on a copied cache takes more room.
 _MANY_SHARE = 4
 
@@ -46,7 +49,7 @@ class Compute(NamedTuple):
 @cache
 def estimate_compute(shape: Shape, need: Need) -> int:
     """Bytes of the compute buffer in RAM of a model that runs on the CPU alone."""
-    row = need.ubatch_size * _F32
+    row = need.rows * _F32
     return _widest_moment(shape, need, 2, shape.embedding_length * row)
 
 
@@ -57,7 +60,7 @@ def estimate_offloaded(shape: Shape, need: Need, *, pipelined: bool) -> Compute:
     Several devices that hold all layers work as a pipeline of four batches, and keep four copies
     of the mask and of the rows that come in and pass between them (``ggml_backend_sched``).
     """
-    row = need.ubatch_size * _F32
+    row = need.rows * _F32
     width = shape.embedding_length * row
     mask = _mask_bytes(shape, need)
     # Unfused attention reads its keys and values from there too.
@@ -80,7 +83,7 @@ def estimate_staged_cache(shape: Shape, need: Need) -> int:
     one of them is held (measured at b11549).
     """
     copies = 3 if shape.head_count >= _MANY_SHARE * shape.head_count_kv else 2
-    beside = _mask_bytes(shape, need) + 5 * shape.embedding_length * need.ubatch_size * _F32
+    beside = _mask_bytes(shape, need) + 5 * shape.embedding_length * need.rows * _F32
     if not need.fused:
         beside = _widest_moment(shape, need, 1, 0)
     return beside + copies * largest_cache_tensor(shape, need)
@@ -91,7 +94,7 @@ def _mask_bytes(shape: Shape, need: Need) -> int:
     if not shape.head_count:
         return 0
     cells = padded(need.ctx_size) + window_cells(shape, need)
-    return cells * need.ubatch_size * (_F16 if need.fused else _F32)
+    return cells * need.rows * (_F16 if need.fused else _F32)
 
 
 def _widest_moment(shape: Shape, need: Need, logit_rows: int, beside: int) -> int:
@@ -99,7 +102,7 @@ def _widest_moment(shape: Shape, need: Need, logit_rows: int, beside: int) -> in
 
     ``beside`` are bytes that the CPU holds where a device reads its input from the host.
     """
-    row = need.ubatch_size * _F32
+    row = need.rows * _F32
     logits = shape.vocab_size * need.parallel * _F32 + logit_rows * shape.embedding_length * row
     layer = _mask_bytes(shape, need) + _layer_rows(shape) * row
     if shape.recurrent_rows:
@@ -114,12 +117,12 @@ def _widest_moment(shape: Shape, need: Need, logit_rows: int, beside: int) -> in
 
 def _attention_bytes(shape: Shape, need: Need) -> int:
     """Bytes of unfused attention: the scores of every head, with queries, keys and residuals."""
-    row = need.ubatch_size * _F32
+    row = need.rows * _F32
     heads = shape.head_count * shape.key_length
     keys = shape.head_count_kv * shape.key_length
     scores = padded(need.ctx_size) * shape.head_count * row
     if shape.latent:
-        mask = padded(need.ctx_size) * need.ubatch_size * _F16
+        mask = padded(need.ctx_size) * need.rows * _F16
         return scores + mask + _latent_rows(shape) * row
     return scores + 2 * (shape.embedding_length + heads + keys) * row
 
@@ -135,6 +138,8 @@ def _layer_rows(shape: Shape) -> int:
     if shape.expert_used_count:
         used, wide = shape.expert_used_count, shape.expert_feed_forward_length
         moments = [gates * used * (wide or shape.feed_forward_length) + 3 * e + heads]
+        if shape.architecture in _SHARED_BESIDE:
+            moments[0] += gates * wide
         # The outputs of all experts used, before and after they are weighted.
         moments.append(2 * used * e + 5 * e)
     if shape.latent:

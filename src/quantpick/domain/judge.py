@@ -11,6 +11,7 @@ from quantpick.domain.compatibility import (
     doubtful_since,
 )
 from quantpick.domain.host import Backend
+from quantpick.domain.model import QuantInfo
 from quantpick.domain.need import FamilyChoice
 from quantpick.domain.placement import COMFORTABLE_MARGIN, TIGHT_MARGIN, lay_out
 from quantpick.domain.quant import Family
@@ -19,7 +20,7 @@ from quantpick.domain.weights import spread_weights
 
 if TYPE_CHECKING:
     from quantpick.domain.host import Host
-    from quantpick.domain.model import Model, QuantFile, QuantInfo, Reference
+    from quantpick.domain.model import Model, QuantFile, Reference
     from quantpick.domain.need import Need
     from quantpick.domain.placement import Layout
     from quantpick.domain.verdict import Rule
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 #: Backends on which an I-quant costs no speed, and those on which it does.
 I_QUANTS_FAST = frozenset({Backend.CUDA, Backend.ROCM})
 I_QUANTS_SLOW = frozenset({Backend.CPU, Backend.METAL})
+
+#: What a layout gives up to fit, by llama-server's flag for it.
+_GIVEN_UP = {
+    "--no-repack": ReasonCode.NO_REPACK,
+    "--no-op-offload": ReasonCode.NO_OP_OFFLOAD,
+    "--no-mmproj-offload": ReasonCode.PROJECTOR_IN_RAM,
+}
 
 #: Below this many bits the K-or-I rule prefers I-quants where they cost no speed.
 FOUR_BITS = 4
@@ -41,6 +49,21 @@ class Case(NamedTuple):
     rule: Rule
     reference: Reference
 
+    def info(self, file: QuantFile) -> QuantInfo | None:
+        """Return what is known of a quant: by its label, or by the types in a local file."""
+        known = self.reference.info(file.label)
+        if known is not None or not self.model.local or file.weights is None:
+            return known
+        numbers = max(self.model.parameters, 1)
+        return QuantInfo(
+            label=file.label,
+            bits=round(8 * file.weights.loaded / numbers),
+            rank=len(self.reference.quants),
+            tier="unknown",
+            note="",
+            tensor_types=tuple(name for name, _ in file.weights.matrices),
+        )
+
     @property
     def build(self) -> int | None:
         """The llama.cpp build that will load the file, None where unknown."""
@@ -49,7 +72,7 @@ class Case(NamedTuple):
 
 def judge(file: QuantFile, case: Case, layout: Layout | None = None) -> Verdict:
     """Return the verdict on one quant; ``layout`` is its own where it is known already."""
-    info = case.reference.info(file.label)
+    info = case.info(file)
     layout = layout or lay_out_in(file, case)
     if case.rule.pool is Pool.VRAM and layout.whole is not None:
         # Only the GPU counts here, so what is missing there is told.
@@ -87,7 +110,7 @@ def _verdict(
         memory=layout.memory,
         reasons=tuple(reasons),
         split=layout.split,
-        no_repack=layout.no_repack,
+        flags=layout.flags,
     )
 
 
@@ -139,22 +162,37 @@ def _family_reason(family: Family, choice: FamilyChoice) -> Reason | None:
 
 def _notes(file: QuantFile, info: QuantInfo, layout: Layout, case: Case) -> list[Reason]:
     """Return what else to know about a quant that fits."""
+    return [
+        *_memory_notes(file, layout, case),
+        *buffer_notes(file, case.model.shape, case.need, case.host.backend),
+        *_family_notes(file, info, case),
+    ]
+
+
+def _memory_notes(file: QuantFile, layout: Layout, case: Case) -> list[Reason]:
+    """Return what to know about its memory: what is a bound, what goes where, what was given up."""
     notes = []
-    backend = case.host.backend
-    since = doubtful_since(info, backend, case.build, case.reference)
-    is_i = file.family is Family.I
     if not layout.memory.complete:
         notes.append(Reason(ReasonCode.CONTEXT_UNKNOWN))
     elif not layout.memory.exact:
         notes.append(Reason(ReasonCode.MEMORY_IS_A_BOUND))
     if layout.placement is Placement.PARTIAL_OFFLOAD:
         notes.append(_offload_note(layout, case))
-    if layout.no_repack:
-        notes.append(Reason(ReasonCode.NO_REPACK))
+    if layout.split.repack:
+        notes.append(Reason(ReasonCode.REPACKED, {"copy_bytes": layout.split.repack}))
+    notes += [Reason(code) for flag, code in _GIVEN_UP.items() if flag in layout.flags]
     margin = case.rule.capacity - file.file_bytes
     if margin < TIGHT_MARGIN:
         notes.append(Reason(ReasonCode.MARGIN_SAYS_NO, {"margin": margin}))
-    notes += buffer_notes(file, case.model.shape, case.need, backend)
+    return notes
+
+
+def _family_notes(file: QuantFile, info: QuantInfo, case: Case) -> list[Reason]:
+    """Return what to know about its family on this backend, and what its card says."""
+    notes = []
+    backend = case.host.backend
+    since = doubtful_since(info, backend, case.build, case.reference)
+    is_i = file.family is Family.I
     if since is not None and backend is not None:
         notes.append(Reason(ReasonCode.BUILD_UNKNOWN, {"backend": backend, "since": since}))
     if is_i and backend in I_QUANTS_SLOW:

@@ -66,6 +66,8 @@ def server_command(path: str, need: Need, verdict: Verdict | None = None) -> str
     for flag, cache_type in (("-k", need.type_k), ("-v", need.type_v)):
         if cache_type is not CacheType.F16:
             words += [f"--cache-type{flag}", cache_type]
+    if need.projector_path is not None:
+        words += ["--mmproj", need.projector_path]
     fused = FlashAttention.ON if need.type_v.quantized else need.flash_attn
     if fused is not FlashAttention.AUTO:
         words += ["--flash-attn", fused]
@@ -81,6 +83,4 @@ def _layer_words(verdict: Verdict) -> list[str]:
         words += ["--n-cpu-moe", str(split.n_cpu_moe)]
     if len(split.shares) > 1 and layers:
         words += ["--tensor-split", ",".join(map(str, split.shares))]
-    if verdict.no_repack:
-        words.append("--no-repack")
-    return words
+    return [*words, *verdict.flags]

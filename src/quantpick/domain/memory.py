@@ -119,12 +119,15 @@ class Split(NamedTuple):
 
     The output layer counts as one more after the repeating ones, as llama.cpp counts it. The
     routed experts of the first ``n_cpu_moe`` layers stay in RAM. ``repack`` are bytes that the CPU
-    keeps a second time, in an order that suits it.
+    keeps a second time, in an order that suits it. ``op_offload`` says whether weights in RAM are
+    copied to the first device for a batch, ``projector_in_ram`` where a vision projector goes.
     """
 
     shares: tuple[int, ...] = ()
     n_cpu_moe: int = 0
     repack: int = 0
+    op_offload: bool = True
+    projector_in_ram: bool = False
 
     @property
     def n_gpu_layers(self) -> int:
@@ -143,25 +146,27 @@ def estimate_memory(
     edges = list(accumulate(split.shares, initial=on_host))
     caches = layer_caches(shape, need) if shape else None
     scratch = estimate_scratch(weights, shape, need, split)
+    in_ram = need.projector if split.projector_in_ram or not split.shares else 0
+    on_gpu = need.projector - in_ram
     used = tuple(
         Use(
             device.name,
             weights=_weights_between(weights, first, end)
             - _experts_between(weights, first, min(end, split.n_cpu_moe))
-            + (need.projector if index == 0 else 0),
+            + (on_gpu if index == 0 else 0),
             kv_cache=None if caches is None else sum(caches[first:end]),
             compute=scratch[index] if scratch else None,
-            overhead=_overhead(device, need, first=index == 0),
+            overhead=backend_overhead(device, used=end > first or bool(scratch and scratch[index]))
+            + (projector_scratch(on_gpu) if index == 0 else 0),
         )
         for index, (device, (first, end)) in enumerate(zip(devices, pairwise(edges), strict=False))
     )
     host = Use(
         "RAM",
-        weights=_host_weights(weights, split, on_host, shared=_unified(devices))
-        + (0 if devices else need.projector),
+        weights=_host_weights(weights, split, on_host, shared=_unified(devices)) + in_ram,
         kv_cache=None if caches is None else sum(caches[:on_host]),
         compute=scratch[-1] if scratch else None,
-        overhead=0 if devices else round(need.projector * _PROJECTOR_SCRATCH),
+        overhead=projector_scratch(in_ram),
     )
     return Memory(used, host, weights.exact and (shape is None or shape.known))
 
@@ -205,9 +210,10 @@ def estimate_scratch(
     sizes = [0] * len(split.shares)
     for index in used:
         sizes[index] = compute.first if index == used[0] else compute.further
-    if on_host > 0 or split.n_cpu_moe:
+    if split.op_offload and (on_host > 0 or split.n_cpu_moe):
+        # Always on the first device, with layers or without.
         copied = compute.first + _staged_weights(weights, shape, split, on_host)
-        sizes[used[0]] = max(copied, estimate_staged_cache(shape, need) if on_host > 0 else 0)
+        sizes[0] = max(copied, estimate_staged_cache(shape, need) if on_host > 0 else 0)
     return (*sizes, compute.host + logits)
 
 
@@ -224,11 +230,17 @@ def _staged_weights(weights: Weights, shape: Shape, split: Split, on_host: int) 
     return max(dense | experts, default=0)
 
 
-def _overhead(device: Device, need: Need, *, first: bool) -> int:
-    # An unstated backend counts as CUDA, which takes the most.
-    backend = device.backend or Backend.CUDA
-    projector = round(need.projector * _PROJECTOR_SCRATCH) if first else 0
-    return BACKEND_OVERHEAD.get(backend, 0) + projector
+def backend_overhead(device: Device, *, used: bool = True) -> int:
+    """Bytes that a device's backend takes for itself; an unstated one counts as CUDA's, the most.
+
+    A device that nothing is put on is left out of the count.
+    """
+    return BACKEND_OVERHEAD.get(device.backend or Backend.CUDA, 0) if used else 0
+
+
+def projector_scratch(file_bytes: int) -> int:
+    """Bytes that a vision projector needs beside its file."""
+    return round(file_bytes * _PROJECTOR_SCRATCH)
 
 
 def _unified(devices: Sequence[Device]) -> bool:

@@ -64,8 +64,9 @@ class Need(NamedTuple):
     """One request for a recommendation.
 
     ``ctx_size`` in tokens, shared by ``parallel`` slots; ``ubatch_size`` tokens are computed at
-    once. ``projector`` is the size of a vision projector to be loaded too, in bytes. ``max_ctx``
-    asks for the largest context of each quant as well.
+    once. ``projector`` is the size of a vision projector to be loaded too, in bytes, and
+    ``projector_path`` its file where one was named. ``max_ctx`` asks for the largest context of
+    each quant as well.
     """
 
     objective: Objective = Objective.AUTO
@@ -77,7 +78,13 @@ class Need(NamedTuple):
     ubatch_size: int = DEFAULT_UBATCH_SIZE
     flash_attn: FlashAttention = FlashAttention.AUTO
     projector: int = 0
+    projector_path: str | None = None
     max_ctx: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Tokens computed at once: llama.cpp's batch is never longer than the context."""
+        return min(self.ubatch_size, self.ctx_size)
 
     @property
     def fused(self) -> bool:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick.domain.cache import layer_caches
 from quantpick.domain.host import MemoryKind
-from quantpick.domain.memory import Memory, Split, estimate_memory, estimate_scratch
+from quantpick.domain.memory import (
+    Memory,
+    Split,
+    backend_overhead,
+    estimate_memory,
+    estimate_scratch,
+    projector_scratch,
+)
 from quantpick.domain.units import GB, GIB
 from quantpick.domain.verdict import Placement
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from quantpick.domain.host import Host
     from quantpick.domain.need import Need
@@ -33,15 +40,15 @@ FIT_MARGIN = 1 * GIB
 class Layout(NamedTuple):
     """One way to run a file; ``short_by`` bytes are missing for it, none when it is not above 0.
 
-    ``no_repack`` marks a layout that fits only without the CPU's second copy of the weights.
-    ``whole`` is the layout with all layers on the devices where that does not fit.
+    ``flags`` are what llama-server has to be told beside the split. ``whole`` is the layout with
+    all layers on the devices where that does not fit.
     """
 
     placement: Placement
     split: Split
     memory: Memory
     short_by: int
-    no_repack: bool = False
+    flags: tuple[str, ...] = ()
     whole: Layout | None = None
 
 
@@ -53,9 +60,16 @@ def lay_out(weights: Weights, shape: Shape | None, host: Host, need: Need) -> La
     if full.short_by <= 0:
         return full
     partial = _partial_offload(weights, shape, host, need)
+    if partial is not None and partial.short_by <= 0:
+        return partial._replace(whole=full)
     # With hardly any VRAM not one layer goes there; then RAM has to do alone.
-    best = partial if partial.split.n_gpu_layers else _in_ram(weights, shape, host, need)
-    return _checked(best._replace(whole=full))
+    alone = _in_ram(weights, shape, host, need)
+    nearest = min((layout for layout in (alone, partial) if layout), key=_shortage)
+    return _checked(nearest._replace(whole=full))
+
+
+def _shortage(layout: Layout) -> int:
+    return layout.short_by
 
 
 def _checked(layout: Layout) -> Layout:
@@ -63,15 +77,18 @@ def _checked(layout: Layout) -> Layout:
 
 
 def _in_ram(weights: Weights, shape: Shape | None, host: Host, need: Need) -> Layout:
-    """Lay out on the CPU, with the repacked copy of the weights if there is room for it."""
-    repack = 0 if host.devices else _repacked(weights, host)
-    memory = estimate_memory(weights, shape, need, (), Split(repack=repack))
-    no_repack = repack > 0 and memory.total + TIGHT_MARGIN > host.ram.total
-    split = Split(repack=0 if no_repack else repack)
-    if no_repack:
+    """Lay out on the CPU, with the repacked copy of the weights if there is room for it.
+
+    Where there are devices they are switched off: llama.cpp would compute batches on them.
+    """
+    off = ("--device", "none") if host.devices else ()
+    repack = _repacked(weights, host)
+    for split, flags in ((Split(repack=repack), off), (Split(), (*off, "--no-repack"))):
         memory = estimate_memory(weights, shape, need, (), split)
-    short_by = memory.total + TIGHT_MARGIN - host.ram.total
-    return Layout(Placement.CPU, split, memory, short_by, no_repack=no_repack)
+        short_by = memory.total + TIGHT_MARGIN - host.ram.total
+        if short_by <= 0 or not repack:
+            return Layout(Placement.CPU, split, memory, short_by, off if not repack else flags)
+    return Layout(Placement.CPU, split, memory, short_by, flags)
 
 
 def _repacked(weights: Weights, host: Host) -> int:
@@ -81,14 +98,43 @@ def _repacked(weights: Weights, host: Host) -> int:
 
 
 def _full_offload(weights: Weights, shape: Shape | None, host: Host, need: Need) -> Layout:
-    """Put all layers on the devices, in proportion to their memory unless that does not fit."""
-    count = len(weights.layers) + 1
-    usable = [device.usable for device in host.devices]
-    layout = _whole(weights, shape, host, need, proportional(count, usable))
-    if layout.short_by <= 0 or len(usable) == 1:
-        return layout
-    filled = _fill(_Costs(weights, shape, need), 0, _budgets(weights, shape, host, need))
-    return layout if filled is None else _whole(weights, shape, host, need, filled)
+    """Put all layers on the devices: on all of them, or on the largest ones where that fits.
+
+    In proportion to their memory if that fits, else half-way between filling the first and the last
+    ones, else filling the first ones. The layout on all devices in proportion is the answer where
+    none fits.
+    """
+    tried = []
+    by_size = sorted(range(len(host.devices)), key=lambda index: -host.devices[index].usable)
+    for count in range(len(by_size), 0, -1):
+        chosen = set(by_size[:count])
+        for shares in _whole_shares(weights, shape, host, need, chosen):
+            layout = _whole(weights, shape, host, need, shares)
+            if layout.short_by <= 0:
+                return layout
+            tried.append(layout)
+    return tried[0]
+
+
+def _whole_shares(
+    weights: Weights, shape: Shape | None, host: Host, need: Need, chosen: set[int]
+) -> Iterator[tuple[int, ...]]:
+    """Yield the ways to share all layers out over the chosen devices."""
+    usable = [device.usable if index in chosen else 0 for index, device in enumerate(host.devices)]
+    shares = proportional(len(weights.layers) + 1, usable)
+    yield shares
+    if len(chosen) > 1:
+        scratch = estimate_scratch(weights, shape, need, Split(shares))
+        budgets = [
+            size - backend_overhead(device) - (scratch[index] if scratch else 0) if size else 0
+            for index, (size, device) in enumerate(zip(usable, host.devices, strict=True))
+        ]
+        budgets[0] -= need.projector + projector_scratch(need.projector)
+        costs = _Costs(weights, shape, need)
+        filled = _fill(costs, 0, budgets)
+        if filled is not None:
+            yield _between(filled, _fill_back(costs, budgets))
+            yield filled
 
 
 def _whole(
@@ -96,24 +142,43 @@ def _whole(
 ) -> Layout:
     split = Split(shares)
     memory = estimate_memory(weights, shape, need, host.devices, split)
-    short_by = max(_vram_short(memory, host), _ram_short(memory, host))
+    short_by = max(_vram_short(memory, host), _ram_short(memory, host, spare=0))
     return Layout(Placement.FULL_OFFLOAD, split, memory, short_by)
 
 
-def _partial_offload(weights: Weights, shape: Shape | None, host: Host, need: Need) -> Layout:
+def _partial_offload(
+    weights: Weights, shape: Shape | None, host: Host, need: Need
+) -> Layout | None:
     """Put as much on the devices as leaves the margin free there, the rest in RAM.
 
     Routed experts go to RAM first, layer by layer: they are most of a file and the least used.
-    Only when the devices cannot hold the rest whole are layers moved as well. Without the shape
-    the file counts as if it could be cut anywhere.
+    Only when the devices cannot hold the rest whole are layers moved as well. Where the first
+    device has no room for what llama.cpp would copy to it, that is switched off, and where it has
+    none for a projector, that stays in RAM. Without the shape the file counts as if it could be
+    cut anywhere. None where no layer fits a device.
     """
     if shape is None:
         return _cut_anywhere(weights, host, need)
-    budgets = _budgets(weights, shape, host, need)
-    split = _with_experts_in_ram(weights, shape, need, budgets)
-    split = split or _with_layers_in_ram(weights, shape, need, budgets)
-    memory = estimate_memory(weights, shape, need, host.devices, split)
-    return Layout(Placement.PARTIAL_OFFLOAD, split, memory, _ram_short(memory, host))
+    large = need.projector + projector_scratch(need.projector)
+    in_ram = bool(need.projector) and large + FIT_MARGIN > host.devices[0].usable
+    flags = ("--no-mmproj-offload",) if in_ram else ()
+    for op_offload, more in ((True, ()), (False, ("--no-op-offload",))):
+        kept = Split(op_offload=op_offload, projector_in_ram=in_ram)
+        budgets = _budgets(weights, shape, host, need, kept)
+        split = _with_experts_in_ram(weights, shape, need, budgets)
+        split = split or _with_layers_in_ram(weights, shape, need, budgets)
+        split = kept._replace(shares=split.shares, n_cpu_moe=split.n_cpu_moe)
+        memory = estimate_memory(weights, shape, need, host.devices, split)
+        if split.n_gpu_layers and _leaves_margin(memory, host):
+            short_by = _ram_short(memory, host, spare=TIGHT_MARGIN)
+            return Layout(Placement.PARTIAL_OFFLOAD, split, memory, short_by, (*flags, *more))
+    return None
+
+
+def _leaves_margin(memory: Memory, host: Host) -> bool:
+    """Whether what llama.cpp puts on each device leaves the margin, if it puts anything there."""
+    pairs = zip(memory.devices, host.devices, strict=True)
+    return all(not use.engine or use.engine + FIT_MARGIN <= d.usable for use, d in pairs)
 
 
 class _Costs:
@@ -140,6 +205,23 @@ def _fill(costs: _Costs, first: int, budgets: Sequence[int]) -> tuple[int, ...] 
         shares.append(end - start)
         start = end
     return tuple(shares) if start == costs.count else None
+
+
+def _fill_back(costs: _Costs, budgets: Sequence[int]) -> tuple[int, ...]:
+    """Give all layers to the devices in turn from the last one, as many as each takes."""
+    shares, end = [], costs.count
+    for budget in reversed(budgets):
+        start = min(end, bisect_left(costs.sums, costs.sums[end] - budget))
+        shares.append(end - start)
+        end = start
+    return tuple(reversed(shares))
+
+
+def _between(one: Sequence[int], other: Sequence[int]) -> tuple[int, ...]:
+    """Share the layers out half-way between two ways that use the same devices."""
+    pairs = zip(accumulate(one), accumulate(other), strict=True)
+    edges = [0, *((mine + theirs) // 2 for mine, theirs in pairs)]
+    return tuple(end - start for start, end in pairwise(edges))
 
 
 def _with_experts_in_ram(
@@ -178,15 +260,21 @@ def _with_layers_in_ram(
     return best
 
 
-def _budgets(weights: Weights, shape: Shape | None, host: Host, need: Need) -> list[int]:
-    """Bytes on each device for layers, with the margin and the scratch memory set aside."""
+def _budgets(weights: Weights, shape: Shape, host: Host, need: Need, split: Split) -> list[int]:
+    """Bytes on each device for layers, with the margin and the scratch memory set aside.
+
+    The scratch memory is that with the first layer and all experts in RAM, the most of all splits.
+    """
+    count = len(weights.layers)
     shares = (1,) * len(host.devices)
-    scratch = estimate_scratch(weights, shape, need, Split(shares, len(weights.layers)))
+    most = split._replace(shares=shares, n_cpu_moe=count)
+    scratch = estimate_scratch(weights, shape, need, most) or (0,) * len(shares)
     budgets = [
-        device.usable - FIT_MARGIN - size
-        for device, size in zip(host.devices, scratch or (0,) * len(shares), strict=False)
+        max(0, device.usable - FIT_MARGIN - size)
+        for device, size in zip(host.devices, scratch, strict=False)
     ]
-    budgets[0] -= need.projector
+    if need.projector and not split.projector_in_ram:
+        budgets[0] -= need.projector
     return budgets
 
 
@@ -194,8 +282,9 @@ def _cut_anywhere(weights: Weights, host: Host, need: Need) -> Layout:
     memory = estimate_memory(weights, None, need, (), Split())
     budget = sum(max(0, device.usable - FIT_MARGIN) for device in host.devices)
     on_gpu = min(budget, memory.weights)
-    shared = sum(_is_unified(host)) * on_gpu
-    short_by = memory.weights - on_gpu + shared + TIGHT_MARGIN - host.ram.total
+    unified = host.devices[0].memory_kind is MemoryKind.UNIFIED
+    in_ram = memory.weights if unified else memory.weights - on_gpu
+    short_by = in_ram + TIGHT_MARGIN - host.ram.total
     return Layout(Placement.PARTIAL_OFFLOAD, Split((1,)), memory, short_by)
 
 
@@ -207,20 +296,19 @@ def proportional(count: int, sizes: Sequence[int]) -> tuple[int, ...]:
 
 def _vram_short(memory: Memory, host: Host) -> int:
     """Bytes missing on the devices, on the one that misses most."""
-    return max(
-        use.total - device.usable for use, device in zip(memory.devices, host.devices, strict=True)
-    )
+    pairs = zip(memory.devices, host.devices, strict=True)
+    return max(use.total - device.usable for use, device in pairs if use.engine)
 
 
-def _ram_short(memory: Memory, host: Host) -> int:
-    """Bytes missing in RAM, of which unified devices are a part."""
+def _ram_short(memory: Memory, host: Host, *, spare: int) -> int:
+    """Bytes missing in RAM, of which unified devices are a part; ``spare`` bytes stay free.
+
+    Beside unified devices a margin stays free in any case: the system lives there too.
+    """
     shared = sum(
         use.total
         for use, device in zip(memory.devices, host.devices, strict=False)
         if device.memory_kind is MemoryKind.UNIFIED
     )
-    return memory.host.total + shared + TIGHT_MARGIN - host.ram.total
-
-
-def _is_unified(host: Host) -> list[bool]:
-    return [device.memory_kind is MemoryKind.UNIFIED for device in host.devices[:1]]
+    margin = TIGHT_MARGIN if shared else spare
+    return memory.host.total + shared + margin - host.ram.total

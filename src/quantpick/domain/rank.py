@@ -61,7 +61,7 @@ def _key(verdict: Verdict, case: Case) -> tuple[int | str, ...]:
     F16, BF16 and F32 come after the quants: twice the bytes of Q8_0 and more, for a difference
     that measures 0.0014 in mean KL divergence.
     """
-    file, info = verdict.file, case.reference.info(verdict.file.label)
+    file, info = verdict.file, case.info(verdict.file)
     if not verdict.fits or info is None:
         blocked = verdict.placement is Placement.INCOMPATIBLE
         return (1, int(blocked), verdict.memory.total, file.label)
@@ -96,5 +96,5 @@ def _rivals(verdict: Verdict, pick: Verdict, case: Case) -> bool:
 
 
 def _rank(verdict: Verdict, case: Case) -> int:
-    info = case.reference.info(verdict.file.label)
+    info = case.info(verdict.file)
     return info.rank if info else len(case.reference.quants)

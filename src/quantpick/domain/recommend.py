@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from quantpick.domain.verdict import Reason, Verdict
 
 
+#: Reasons against a quant that less memory for its context can take away.
+_CHANGEABLE = (
+    ReasonCode.CONTEXT_TOO_LARGE,
+    ReasonCode.FILE_TOO_LARGE,
+    ReasonCode.CACHE_TOO_LARGE,
+)
+
+
 def recommend(model: Model, host: Host, need: Need, reference: Reference) -> Recommendation:
     """Judge every quant of one model and pick one."""
     layouts: list[Layout] = []
@@ -55,7 +63,7 @@ def recommend(model: Model, host: Host, need: Need, reference: Reference) -> Rec
 
 def change_for(verdict: Verdict, answer: Recommendation, reference: Reference) -> Reason | None:
     """Return the cheapest change after which a quant whose context does not fit would fit."""
-    if answer.model is None or not has_reason(verdict, ReasonCode.CONTEXT_TOO_LARGE):
+    if answer.model is None or not any(has_reason(verdict, code) for code in _CHANGEABLE):
         return None
     case = Case(answer.model, answer.host, answer.need, answer.rule, reference)
     return cheapest_change(verdict, answer.verdicts, case)
@@ -111,7 +119,7 @@ def _caveats(case: Case, verdicts: Sequence[Verdict], pick: Verdict | None) -> t
     """Return the host's warnings, and what the need and the verdicts add to them."""
     host, shape = case.host, case.model.shape
     caveats = list(host.warnings)
-    if shape is not None and case.need.ctx_size > shape.context_length:
+    if shape is not None and 0 < shape.context_length < case.need.ctx_size:
         trained = f"the model was trained for {shape.context_length} tokens"
         caveats.append(Caveat("context_beyond_trained", f"{trained}, fewer than asked for"))
     if host.backend is None:

@@ -16,7 +16,7 @@ _ALIAS = r"[A-Za-z0-9][A-Za-z0-9._-]{0,94}"
 _REVISION = r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}"
 #: How quant labels begin, so that a mistyped one is still taken for a label.
 _LABEL_LIKE = r"(?i:(?:ud-|i1-)?(?:i?q\d|tq\d|b?f(?:16|32)|fp(?:16|32)|mxfp4|nvfp4))"
-_PATH_LIKE = r"\.{1,2}(?:[/\\]|$)|[/~\\]|[A-Za-z]:[/\\]"
+_PATH_LIKE = r"\.{1,2}(?:[/\\:]|$)|[/~\\]|[A-Za-z]:[/\\]"
 _LABEL = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 
@@ -42,8 +42,8 @@ def parse_spec(text: str) -> Spec:
     if text.lower().endswith(".gguf"):
         return Spec(path=text)
     if re.match(_PATH_LIKE, text):
-        named = re.fullmatch(rf"(.+[^:\\/]):({_LABEL})", text)
-        path, label = named.groups() if named and len(named[1]) > 1 else (text, None)
+        named = re.fullmatch(rf"(.+):({_LABEL})", text)
+        path, label = named.groups() if named else (text, None)
         return Spec(path=path, label=label)
     target, colon, label = text.strip().partition(":")
     if not colon and re.match(_LABEL_LIKE, target):

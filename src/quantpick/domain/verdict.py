@@ -40,7 +40,10 @@ class ReasonCode(StrEnum):
     CONTEXT_UNKNOWN = "context_unknown"
     MARGIN_SAYS_NO = "margin_says_no"
     MEMORY_IS_A_BOUND = "memory_is_a_bound"
+    REPACKED = "repacked"
     NO_REPACK = "no_repack"
+    NO_OP_OFFLOAD = "no_op_offload"
+    PROJECTOR_IN_RAM = "projector_in_ram"
     CACHE_REFUSED = "cache_refused"
     CACHE_SLOW = "cache_slow"
     CACHE_TOO_LARGE = "cache_too_large"
@@ -75,8 +78,8 @@ class Verdict(NamedTuple):
     """One quant judged. ``n_gpu_layers`` counts the output layer too, as llama.cpp does.
 
     It is None where the model's shape is unknown. ``fits`` is under the rule applied. ``split``
-    says which layers go where. ``max_ctx`` is the largest context that still fits whole, None
-    where it was not asked for or none does.
+    says which layers go where, ``flags`` what llama-server has to be told beside it. ``max_ctx`` is
+    the largest context that still fits whole, None where it was not asked for or none does.
     """
 
     repo_id: str
@@ -87,7 +90,7 @@ class Verdict(NamedTuple):
     memory: Memory
     reasons: tuple[Reason, ...]
     split: Split = Split()
-    no_repack: bool = False
+    flags: tuple[str, ...] = ()
     max_ctx: int | None = None
 
 

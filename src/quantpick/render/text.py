@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from quantpick.domain.verdict import Reason, Recommendation, Verdict
 
 #: Columns of prose: they take what is left of the line, and fold.
-_FOLDED = frozenset({"why", "note"})
+_FOLDED = frozenset({"why", "note", "place"})
 
 _CARD = {True: "yes", False: "avoid", None: ""}
 _ROUNDED = "~ marks a size that is rounded in its source"
@@ -83,13 +83,14 @@ def print_explanation(
     console.print(_plain(f"{verdict.file.label} of {verdict.repo_id}: {outcome}"))
     _print_table(console, _sum_table(verdict))
     margin = rule.capacity - verdict.file.file_bytes
-    file = f"{_rounded(verdict.file)} GB, {format_gb(margin)} below"
+    beside = "below" if margin >= 0 else "above"
+    file = f"{_rounded(verdict.file)} GB, {format_gb(abs(margin))} {beside}"
     for line in (
         f"{POOLS[rule.pool]}: {format_gb(rule.capacity)} = {format_gib(rule.capacity)}",
         f"file: {file}; the margin rule of model cards wants 1 to 2 GB",
         *(f"- {phrase(reason)}" for reason in verdict.reasons),
         *([f"to make it fit: {advice(change)}"] if change else []),
-        *([f"largest context that fits whole: {verdict.max_ctx}"] if verdict.max_ctx else []),
+        *([_largest(verdict)] if answer.need.max_ctx else []),
         rule_sentence(rule),
         assumptions(answer.need),
     ):
@@ -99,10 +100,16 @@ def print_explanation(
     print_warnings(answer.warnings)
 
 
+def _largest(verdict: Verdict) -> str:
+    if verdict.max_ctx is None:
+        return "no context fits whole"
+    return f"largest context that fits whole: {verdict.max_ctx} tokens"
+
+
 def _sum_table(verdict: Verdict) -> Table:
     """Return what is needed in each place, term by term, in GB."""
     memory = verdict.memory
-    table = _table("needs GB", "weights", "KV cache", "compute", "overhead", "total")
+    table = _table("place", "weights", "KV cache", "compute", "overhead", "total")
     places = [use for use in memory.uses if use.total]
     whole = Use("total", memory.weights, memory.kv_cache, memory.compute, memory.overhead)
     for use in (*places, *([whole] if len(places) > 1 else [])):
@@ -211,7 +218,7 @@ def _origin(model: Model) -> list[str]:
     return [
         f"base model: {model.base_model or 'not stated'}{gated}",
         f"licence: {model.license or 'not stated'}",
-        f"quantized by {model.quantizer}{made}{matrix}",
+        f"quantized by {model.quantizer or 'someone not stated'}{made}{matrix}",
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from quantpick.domain.need import DEFAULT_UBATCH_SIZE
 from quantpick.domain.units import format_gb, format_gib
 from quantpick.domain.verdict import Placement, Pool, Reason, ReasonCode, Why
 
@@ -23,12 +24,18 @@ _PHRASES = {
     ReasonCode.MARGIN_SAYS_NO: "the margin rule says no: its file is {margin} below the memory, "
     "not 1 GB",
     ReasonCode.MEMORY_IS_A_BOUND: "its memory is a bound: architecture or mix of types unknown",
+    ReasonCode.REPACKED: "llama.cpp keeps {copy_bytes} of its weights twice, in an order that this "
+    "CPU wants",
     ReasonCode.NO_REPACK: "--no-repack: no room for the second copy that the CPU would keep",
-    ReasonCode.CACHE_REFUSED: "llama.cpp refuses a {type_k}/{type_v} cache for this model",
+    ReasonCode.PROJECTOR_IN_RAM: "--no-mmproj-offload: no room for the projector on the first GPU",
+    ReasonCode.NO_OP_OFFLOAD: "--no-op-offload: no room on the first GPU for what is copied there",
+    ReasonCode.CACHE_REFUSED: "llama.cpp refuses a {type_k}/{type_v} cache for this model: both "
+    "types have to be alike, and a head a multiple of their block",
     ReasonCode.CACHE_SLOW: "{backend} has no fused attention for a {type_k}/{type_v} cache: slow",
     ReasonCode.CACHE_TOO_LARGE: "llama.cpp would abort: one layer's cache is {needs}, Vulkan takes "
     "{limit}",
-    ReasonCode.TENSOR_SPILLS: "a tensor of {tensor_bytes} goes to RAM: Vulkan takes {limit}",
+    ReasonCode.TENSOR_SPILLS: "a tensor of {tensor_bytes} goes to RAM, which the figures do not "
+    "show: Vulkan takes {limit}",
     ReasonCode.LAYERS_ON_GPU: "{layers} of {of} layers on the GPU, {short_by} short for all",
     ReasonCode.EXPERTS_IN_RAM: "experts of the first {n_cpu_moe} layers in RAM, all else on the "
     "GPU, {short_by} short for all",
@@ -80,7 +87,17 @@ _BACKENDS = {
 }
 
 _SIZES = frozenset(
-    {"margin", "left", "short_by", "file_bytes", "capacity", "needs", "limit", "tensor_bytes"}
+    {
+        "margin",
+        "left",
+        "short_by",
+        "file_bytes",
+        "capacity",
+        "needs",
+        "limit",
+        "tensor_bytes",
+        "copy_bytes",
+    }
 )
 
 _WHERE = {
@@ -138,9 +155,13 @@ def assumptions(need: Need) -> str:
     """Return what the memory figures assume, in one line."""
     kinds = need.type_k if need.type_k is need.type_v else f"{need.type_k}/{need.type_v}"
     unfused = "" if need.fused else ", no flash attention"
+    usual = need.ubatch_size == DEFAULT_UBATCH_SIZE
+    batch = "" if usual else f", micro-batches of {need.ubatch_size}"
+    projector = f", a projector of {format_gb(need.projector)}" if need.projector else ""
     return (
         f"needs: weights + KV cache + compute buffer + overhead of llama-server with "
-        f"{need.ctx_size} tokens, {need.parallel} slots, KV cache {kinds}{unfused}"
+        f"{need.ctx_size} tokens, {need.parallel} slot{'s' if need.parallel > 1 else ''}, "
+        f"KV cache {kinds}{unfused}{batch}{projector}"
     )
 
 

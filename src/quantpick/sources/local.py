@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantpick import gguf_header
@@ -14,32 +15,32 @@ from quantpick.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from quantpick.domain.header import Header
     from quantpick.domain.shape import Shape
 
 
-def load_path(path: Path) -> Model:
+def load_path(name: str) -> Model:
     """Return the model of a file, of the split set it belongs to, or of all quants in a folder.
 
     The shape is that of the first file. Raises NotFoundError where there is none and
     IntegrityError for a file that is no GGUF model.
     """
+    path = Path(name).expanduser()
     firsts = list(_first_files(path))
     if not firsts:
         raise NotFoundError(
-            f"{path} holds no GGUF model", "name a .gguf file, or a folder with some"
+            f"{name} holds no GGUF model", "name a .gguf file, or a folder with some"
         )
     headers = [gguf_header.read_file(first) for first in firsts]
     shapes = [shape_of(header) for header in headers]
     shape, *others = shapes
     if any(other.layers != shape.layers or other.tied != shape.tied for other in others):
-        raise UsageError(f"{path} holds several models", "name one of its files")
+        raise UsageError(f"{name} holds several models", "name one of its files")
     files = tuple(map(_quant_file, firsts, headers, shapes))
     about = summary(headers[0])
     return Model(
-        repo_id=str(path),
+        repo_id=name,
         files=files,
         shape=shape,
         title=about.name,
@@ -59,12 +60,11 @@ def _first_files(path: Path) -> Iterator[Path]:
             yield file
 
 
-def _quant_file(first: Path, header: Header, shape: Shape) -> QuantFile:
-    label = parse_filename(first.name).label or summary(header).file_type_label or first.stem
-    shards = range(1, header.shard_count + 1)
+def _quant_file(file: Path, header: Header, shape: Shape) -> QuantFile:
+    paths = gguf_header.shard_paths(file, header.shard_count)
     return QuantFile(
-        label=label,
+        label=parse_filename(file.name).label or summary(header).file_type_label or file.stem,
         file_bytes=header.file_bytes,
-        paths=tuple(str(first).replace("-00001-of-", f"-{index:05d}-of-") for index in shards),
+        paths=tuple(map(str, paths)),
         weights=weights_of(header.tensors, shape.block_count, shape.idle_blocks),
     )

@@ -8,6 +8,7 @@ from quantpick.domain.listing import quant_sets
 from quantpick.domain.metadata import shape_of
 from quantpick.domain.model import Model, QuantFile
 from quantpick.domain.predict import predict_weights
+from quantpick.domain.weights import weights_of
 
 if TYPE_CHECKING:
     from quantpick.domain.header import Header
@@ -15,17 +16,19 @@ if TYPE_CHECKING:
     from quantpick.domain.shape import Shape
 
 
-def model_of(listing: Listing, known: Model | None, header: Header | None = None) -> Model:
+def model_of(
+    listing: Listing, known: Model | None, read: tuple[QuantSet, Header] | None = None
+) -> Model:
     """Return the model that a listing offers, one quant a label.
 
     ``known`` is the catalogued model of the same repo, whose shape and words then still hold.
-    ``header`` is of one of the repo's quants. With neither the shape is unknown, so the KV cache
-    cannot be counted.
+    ``read`` is one of the repo's quants with its header. With neither the shape is unknown, so the
+    KV cache cannot be counted.
     """
     cards = {file.label: file for file in known.files} if known else {}
-    shape = known.shape if known else shape_of(header) if header else None
+    shape = known.shape if known else shape_of(read[1]) if read else None
     files = tuple(
-        _with_weights(_quant_file(sets[0], cards.get(label)), cards.get(label), header, shape)
+        _with_weights(_quant_file(sets[0], cards.get(label)), cards.get(label), read, shape)
         for label, sets in quant_sets(listing).items()
     )
     return Model(
@@ -51,10 +54,17 @@ def readable_quant(listing: Listing) -> QuantSet | None:
 
 
 def _with_weights(
-    file: QuantFile, card: QuantFile | None, header: Header | None, shape: Shape | None
+    file: QuantFile,
+    card: QuantFile | None,
+    read: tuple[QuantSet, Header] | None,
+    shape: Shape | None,
 ) -> QuantFile:
     """Say where a quant's bytes go, as the catalog or a header of the repo tells."""
-    if header is not None and shape is not None:
+    if read is not None and shape is not None:
+        quant, header = read
+        if file.paths == tuple(remote.path for remote in quant.files):
+            own = weights_of(header.tensors, shape.block_count, shape.idle_blocks)
+            return file._replace(weights=own)
         return file._replace(weights=predict_weights(header, shape, file.label, file.file_bytes))
     # A file of another size than the catalogued one is another mix.
     same = card is not None and abs(card.file_bytes - file.file_bytes) <= max(
