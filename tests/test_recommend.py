@@ -259,7 +259,8 @@ def test_explain_of_an_unknown_label_names_near_ones(quantpick: Command) -> None
 
 
 #: Q4_K_M of the 70B at 256 tokens: on the device all tensors but the token embedding (types by
-#: llama.cpp's mixing rules), the cache, the rows of a batch as long as the context, and the overhead of CUDA.
+#: llama.cpp's mixing rules), the cache, the rows of a batch as long as the context, and the
+#: overhead of CUDA.
 ON_DEVICE = 42_512_531_712 - 128_256 * 8192 * 144 // 256 + KV_CACHE_8192 // 32
 SCRATCH = 256 * 256 * 2 + (3 * 28_672 + 4 * 8192) * 256 * 4
 OVERHEAD = 550_000_000

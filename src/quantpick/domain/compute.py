@@ -38,12 +38,14 @@ class Compute(NamedTuple):
     """Scratch memory in bytes of one offloaded model, for each kind of place.
 
     ``first`` and ``further`` are the buffers of the first and any further device, ``host`` the
-    pinned part that the first device reads its inputs from.
+    pinned part that the first device reads its inputs from. ``layer`` is what a device holds while
+    it works through a layer's matrices, beside which copied weights need their room.
     """
 
     first: int
     further: int
     host: int
+    layer: int
 
 
 @cache
@@ -67,11 +69,13 @@ def estimate_offloaded(shape: Shape, need: Need, *, pipelined: bool) -> Compute:
     keys = 0 if need.fused else 2 * shape.head_count_kv * shape.key_length * row
     single = _widest_moment(shape, need, 1, 0)
     if not pipelined:
-        return Compute(single, single, mask + 4 * width + keys)
+        layer = mask + _layer_rows(shape) * row
+        return Compute(single, single, mask + 4 * width + keys, layer)
     return Compute(
         first=single + 3 * mask + 12 * width,
         further=single + 3 * mask + 8 * width,
         host=4 * mask + 10 * width + keys,
+        layer=0,
     )
 
 

@@ -212,8 +212,9 @@ def estimate_scratch(
         sizes[index] = compute.first if index == used[0] else compute.further
     if split.op_offload and (on_host > 0 or split.n_cpu_moe):
         # Always on the first device, with layers or without.
-        copied = compute.first + _staged_weights(weights, shape, split, on_host)
-        sizes[0] = max(copied, estimate_staged_cache(shape, need) if on_host > 0 else 0)
+        copied = compute.layer + _staged_weights(weights, shape, split, on_host)
+        cache = estimate_staged_cache(shape, need) if on_host > 0 else 0
+        sizes[0] = max(compute.first, copied, cache)
     return (*sizes, compute.host + logits)
 
 
