@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick.domain import recommend as deciding
-from quantpick.domain.change import advice
 from quantpick.domain.host import Backend, override_host
 from quantpick.domain.names import near_hint
 from quantpick.domain.need import Need
@@ -281,6 +280,8 @@ def nothing_fits(answer: Recommendation) -> NothingFitsError:
     hints = [f"nearest: {nearest} needs {format_gb(needs)}, there are {format_gb(capacity)}"]
     change = deciding.change_for(answer.nearest, answer, reference())
     if change is not None:
+        from quantpick.domain.change import advice
+
         hints.append(advice(change))
     if answer.model is None:
         hints.append("ask for less context with --ctx-size")

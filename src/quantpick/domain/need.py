@@ -1,7 +1,5 @@
 """What the user wants of the quant: speed or quality, how much context, which family."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import NamedTuple
 

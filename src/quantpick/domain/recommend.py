@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quantpick.domain.change import cheapest_change, largest_ctx
 from quantpick.domain.host import Caveat
 from quantpick.domain.judge import Case, judge, lay_out_in
 from quantpick.domain.need import Objective
@@ -44,6 +43,8 @@ def recommend(model: Model, host: Host, need: Need, reference: Reference) -> Rec
         if any(verdict.fits for verdict in verdicts):
             break
     if need.max_ctx:
+        from quantpick.domain.change import largest_ctx
+
         verdicts = tuple(v._replace(max_ctx=largest_ctx(v.file, case)) for v in verdicts)
     pick = verdicts[0] if verdicts and verdicts[0].fits else None
     if pick is not None:
@@ -65,6 +66,8 @@ def change_for(verdict: Verdict, answer: Recommendation, reference: Reference) -
     """Return the cheapest change after which a quant whose context does not fit would fit."""
     if answer.model is None or not any(has_reason(verdict, code) for code in _CHANGEABLE):
         return None
+    from quantpick.domain.change import cheapest_change
+
     case = Case(answer.model, answer.host, answer.need, answer.rule, reference)
     return cheapest_change(verdict, answer.verdicts, case)
 

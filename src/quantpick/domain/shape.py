@@ -1,7 +1,5 @@
 """The figures of a model that decide its memory, named as in GGUF metadata."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

@@ -7,7 +7,6 @@ loading psutil takes. Everywhere else psutil answers.
 from __future__ import annotations
 
 import os
-import platform
 import re
 from pathlib import Path
 
@@ -40,6 +39,8 @@ def probe_cpu(proc: Path = _PROC) -> Cpu:
         with (proc / "cpuinfo").open(encoding="utf-8", errors="replace") as file:
             head = file.read(_CPUINFO_HEAD)
     except OSError:
+        import platform
+
         return Cpu(platform.processor() or None, os.cpu_count())
     return Cpu(_field(head, "model name"), os.cpu_count(), parse_features(head))
 
