@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from quantpick.domain.blueprint import blueprint
 from quantpick.domain.mixing import mixed_types
 from quantpick.domain.model import Model, QuantFile
 from quantpick.domain.quant import base_label
@@ -19,6 +18,7 @@ from quantpick.domain.weights import weights_of
 from quantpick.errors import IntegrityError
 from quantpick.sources import catalog
 from quantpick.sources.catalog_format import dump_table
+from tests.support.catalog_models import slots_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,20 +166,7 @@ def test_weights_are_what_the_shape_and_the_mixing_rules_give(model: Model) -> N
 def tensors_of(model: Model, label: str) -> list[Tensor] | None:
     shape = model.shape
     assert shape is not None
-    slots = blueprint(
-        architecture=shape.architecture,
-        block_count=shape.block_count,
-        head_count=shape.head_count,
-        head_count_kv=shape.head_count_kv,
-        key_length=shape.key_length,
-        value_length=shape.value_length,
-        embedding_length=shape.embedding_length,
-        feed_forward_length=shape.feed_forward_length,
-        vocab_size=shape.vocab_size,
-        tied=shape.tied,
-        rope_freqs=shape.architecture == "llama",
-    )
-    assert slots is not None
+    slots = slots_of(shape, rope_freqs=shape.architecture == "llama")
     types = mixed_types(
         label,
         slots,

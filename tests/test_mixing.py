@@ -18,6 +18,7 @@ from quantpick.domain.mixing import Slot, mixed_types
 from quantpick.domain.mixing_rules import RECIPES
 from quantpick.domain.tensors import TYPES_BY_NAME, tensor_bytes
 from quantpick.sources.catalog import load_model
+from tests.support.catalog_models import slots_of
 
 if TYPE_CHECKING:
     import random
@@ -41,21 +42,7 @@ TABLE = (Path(__file__).parent / "data" / "label_types.csv").read_text("utf-8").
 def tensors_of(repo: str, *, rope_freqs: bool = False) -> tuple[Slot, ...]:
     shape = load_model(repo).shape
     assert shape is not None
-    tensors = blueprint(
-        architecture=shape.architecture,
-        block_count=shape.block_count,
-        head_count=shape.head_count,
-        head_count_kv=shape.head_count_kv,
-        key_length=shape.key_length,
-        value_length=shape.value_length,
-        embedding_length=shape.embedding_length,
-        feed_forward_length=shape.feed_forward_length,
-        vocab_size=shape.vocab_size,
-        tied="Llama-3.2" in repo,
-        rope_freqs=rope_freqs,
-    )
-    assert tensors is not None
-    return tensors
+    return slots_of(shape, rope_freqs=rope_freqs)
 
 
 def types_of(

@@ -11,7 +11,14 @@ import typer
 
 from quantpick import api
 from quantpick.domain.host import Backend, Host
-from quantpick.domain.need import CacheType, FamilyChoice, FlashAttention, Objective
+from quantpick.domain.need import (
+    CacheType,
+    FamilyChoice,
+    FlashAttention,
+    Need,
+    Objective,
+    check_need,
+)
 from quantpick.domain.units import parse_build, parse_size
 from quantpick.errors import UsageError
 
@@ -114,7 +121,38 @@ def read_host(
     )
 
 
-def read_projector(mmproj: str | None) -> tuple[int, str | None]:
+def read_need(
+    *,
+    objective: Objective,
+    ctx_size: int,
+    type_k: CacheType,
+    type_v: CacheType,
+    family: FamilyChoice,
+    parallel: int,
+    ubatch_size: int,
+    flash_attn: FlashAttention,
+    mmproj: str | None,
+    max_ctx: bool,
+) -> Need:
+    """Return the request that the flags describe. Raises UsageError for one that cannot be run."""
+    projector, projector_path = _read_projector(mmproj)
+    need = Need(
+        objective=objective,
+        ctx_size=ctx_size,
+        type_k=type_k,
+        type_v=type_v,
+        family=family,
+        parallel=parallel,
+        ubatch_size=ubatch_size,
+        flash_attn=flash_attn,
+        projector=projector,
+        projector_path=projector_path,
+        max_ctx=max_ctx,
+    )
+    return check_need(need)
+
+
+def _read_projector(mmproj: str | None) -> tuple[int, str | None]:
     """Return the bytes of the projector that ``--mmproj`` names, and its file if it names one."""
     if mmproj is None:
         return 0, None

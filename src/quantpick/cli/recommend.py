@@ -23,7 +23,7 @@ from quantpick.cli.options import (
     UbatchSize,
     Vram,
     read_host,
-    read_projector,
+    read_need,
 )
 from quantpick.domain.need import (
     DEFAULT_CTX_SIZE,
@@ -32,9 +32,7 @@ from quantpick.domain.need import (
     CacheType,
     FamilyChoice,
     FlashAttention,
-    Need,
     Objective,
-    check_need,
 )
 
 
@@ -64,8 +62,7 @@ def recommend(
     catalogued model is shown and the largest model that fits is picked.
     """
     host = read_host(vram, ram, backend, host_file, llama_cpp)
-    projector, projector_path = read_projector(mmproj)
-    need = Need(
+    need = read_need(
         objective=objective,
         ctx_size=ctx_size,
         type_k=type_k,
@@ -74,11 +71,10 @@ def recommend(
         parallel=parallel,
         ubatch_size=ubatch_size,
         flash_attn=flash_attn,
-        projector=projector,
-        projector_path=projector_path,
+        mmproj=mmproj,
         max_ctx=max_ctx,
     )
-    answer = api.recommend(spec, host=host, need=check_need(need))
+    answer = api.recommend(spec, host=host, need=need)
     problem = None if answer.pick else api.nothing_fits(answer)
     if as_json:
         from quantpick.render.document import print_document, recommendation_record
@@ -117,8 +113,7 @@ def explain(
     LABEL is a quant of the default repo, such as Q4_K_M, or SPEC:LABEL.
     """
     host = read_host(vram, ram, backend, host_file, llama_cpp)
-    projector, projector_path = read_projector(mmproj)
-    need = Need(
+    need = read_need(
         objective=objective,
         ctx_size=ctx_size,
         type_k=type_k,
@@ -127,11 +122,10 @@ def explain(
         parallel=parallel,
         ubatch_size=ubatch_size,
         flash_attn=flash_attn,
-        projector=projector,
-        projector_path=projector_path,
+        mmproj=mmproj,
         max_ctx=max_ctx,
     )
-    explained = api.explain(spec, host=host, need=check_need(need))
+    explained = api.explain(spec, host=host, need=need)
     if as_json:
         from quantpick.render.document import explanation_record, print_document
 
