@@ -91,7 +91,7 @@ def test_a_smaller_cache_is_the_first_change_and_does_what_it_says(quantpick: Co
     needs = changed["verdict"]["memory"]["total"]
     assert document["change"] == {"code": "smaller_cache", "needs": needs}
     text = quantpick("explain", spec, *machine).stdout
-    (line,) = (line for line in text.splitlines() if line.startswith("to make it fit: "))
+    (line,) = (line for line in text.splitlines() if line.startswith("cheapest change: "))
     assert " ".join(cache) in line
     assert f"{needs / 10**9:.2f} GB" in line
 

@@ -58,8 +58,8 @@ def recommend(
 ) -> None:
     """Rank the quants of a repo for this machine.
 
-    SPEC is OWNER/REPO or an alias such as llama-3.1-70b. Without it the best quant of every
-    catalogued model is shown and the largest model that fits is picked.
+    SPEC is OWNER/REPO, an alias such as llama-3.1-70b, or a path such as ./models. Without it the
+    best quant of every catalogued model is shown and the largest model that fits is picked.
     """
     host = read_host(vram, ram, backend, host_file, llama_cpp)
     need = read_need(
@@ -110,7 +110,7 @@ def explain(
 ) -> None:
     """Say term by term why one quant does or does not fit.
 
-    LABEL is a quant of the default repo, such as Q4_K_M, or SPEC:LABEL.
+    LABEL is a quant of the default repo, such as Q4_K_M, or SPEC:LABEL, or a GGUF file.
     """
     host = read_host(vram, ram, backend, host_file, llama_cpp)
     need = read_need(

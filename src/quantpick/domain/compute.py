@@ -26,6 +26,10 @@ _UNGATED = frozenset({"gptneox", "nemotron", "nemotron_h", "nemotron_h_moe", "ph
 #: Architectures whose shared expert is computed while the routed ones are still held.
 _SHARED_BESIDE = frozenset({"llama4"})
 
+#: By how much the estimate for an architecture that is not known is raised, to be a bound. Taken
+#: for unknown, none of 42 measured models needs more than 1.17 times the common rule.
+_UNKNOWN_FACTOR = 2
+
 #: Query heads a KV head from which on a copied cache takes more room.
 _MANY_SHARE = 4
 
@@ -116,7 +120,7 @@ def _widest_moment(shape: Shape, need: Need, logit_rows: int, beside: int) -> in
         layer = max(layer, _mask_bytes(shape, need) + scan)
     if not need.fused:
         layer = max(layer, _mask_bytes(shape, need) + _attention_bytes(shape, need))
-    return max(logits, layer + beside)
+    return max(logits, layer + beside) * (1 if shape.known else _UNKNOWN_FACTOR)
 
 
 def _attention_bytes(shape: Shape, need: Need) -> int:

@@ -197,7 +197,10 @@ def _experts_between(weights: Weights, first: int, end: int) -> int:
 def estimate_scratch(
     weights: Weights, shape: Shape | None, need: Need, split: Split
 ) -> tuple[int, ...] | None:
-    """Bytes of the compute buffers, one a device and the host's last; None without a shape."""
+    """Bytes of the compute buffers, one a device and the host's last; None without a shape.
+
+    The host's has the output buffer too: a row of logits a slot.
+    """
     if shape is None:
         return None
     logits = shape.vocab_size * need.parallel * 4

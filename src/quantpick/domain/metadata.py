@@ -147,6 +147,8 @@ def shape_of(header: Header) -> Shape:
     keys = _Keys(header.metadata, architecture, blocks)
     heads = keys.count("attention.head_count")
     width = keys.count("embedding_length")
+    if width <= 0:
+        raise _missing(f"{architecture}.embedding_length")
     head_width = width // heads if heads else 0
     layers = _layers(architecture, keys, head_width)
     names = {tensor.name for tensor in header.tensors}
@@ -259,7 +261,8 @@ def _roles(
     blocks = len(kv_heads)
     if architecture in _RECURRENT:
         return [True] * blocks, [False] * blocks
-    if architecture == "falcon-h1":
+    if architecture == "falcon-h1" or architecture not in KNOWN:
+        # Of an architecture that is not known each layer may be both: a bound.
         return [True] * blocks, [True] * blocks
     recurrent = [False] * blocks
     if architecture in _RECURRENT_WITHOUT_HEADS:

@@ -89,7 +89,7 @@ def print_explanation(
         f"{POOLS[rule.pool]}: {format_gb(rule.capacity)} = {format_gib(rule.capacity)}",
         f"file: {file}; the margin rule of model cards wants 1 to 2 GB",
         *(f"- {phrase(reason)}" for reason in verdict.reasons),
-        *([f"to make it fit: {advice(change)}"] if change else []),
+        *([f"cheapest change: {advice(change)}"] if change else []),
         *([_largest(verdict)] if answer.need.max_ctx else []),
         rule_sentence(rule),
         assumptions(answer.need),
