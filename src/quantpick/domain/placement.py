@@ -83,12 +83,16 @@ def _in_ram(weights: Weights, shape: Shape | None, host: Host, need: Need) -> La
     """
     off = ("--device", "none") if host.devices else ()
     repack = _repacked(weights, host)
-    for split, flags in ((Split(repack=repack), off), (Split(), (*off, "--no-repack"))):
+    choices = [(Split(repack=repack), off)]
+    if repack:
+        choices.append((Split(), (*off, "--no-repack")))
+    for split, flags in choices:
         memory = estimate_memory(weights, shape, need, (), split)
         short_by = memory.total + TIGHT_MARGIN - host.ram.total
-        if short_by <= 0 or not repack:
-            return Layout(Placement.CPU, split, memory, short_by, off if not repack else flags)
-    return Layout(Placement.CPU, split, memory, short_by, flags)
+        layout = Layout(Placement.CPU, split, memory, short_by, flags)
+        if short_by <= 0:
+            break
+    return layout
 
 
 def _repacked(weights: Weights, host: Host) -> int:

@@ -24,8 +24,8 @@ _PHRASES = {
     ReasonCode.MARGIN_SAYS_NO: "the margin rule says no: its file is {margin} below the memory, "
     "not 1 GB",
     ReasonCode.MEMORY_IS_A_BOUND: "its memory is a bound: architecture or mix of types unknown",
-    ReasonCode.REPACKED: "llama.cpp keeps {copy_bytes} of its weights twice, in an order that this "
-    "CPU wants",
+    ReasonCode.REPACKED: "a llama.cpp built for this CPU keeps {copy_bytes} of its weights twice, "
+    "the second time in its kernels' order",
     ReasonCode.NO_REPACK: "--no-repack: no room for the second copy that the CPU would keep",
     ReasonCode.PROJECTOR_IN_RAM: "--no-mmproj-offload: no room for the projector on the first GPU",
     ReasonCode.NO_OP_OFFLOAD: "--no-op-offload: no room on the first GPU for what is copied there",
