@@ -253,3 +253,13 @@ def test_more_context_never_needs_less_scratch(shape: Shape, need: Need, more: i
         before = estimate_offloaded(shape, need, pipelined=pipelined)
         after = estimate_offloaded(shape, longer, pipelined=pipelined)
         assert all(late >= early for late, early in zip(after, before, strict=True))
+
+
+@pytest.mark.parametrize(("below", "fits"), [(10**9, True), (10**9 - 1, False)])
+def test_without_a_shape_the_margin_rule_decides(below: int, *, fits: bool) -> None:
+    card = Device("GPU", Backend.VULKAN, MemoryKind.DEDICATED, 10**10, 10**10, None, "test")
+    host = Host(Ram(64 * GIB, None, "test"), Cpu(None, None), (card,))
+    file = QuantFile("Q4_K_M", 10**10 - below, ("x-Q4_K_M.gguf",))
+    need = Need(objective=Objective.SPEED)
+    (verdict,) = recommend(Model("owner/repo", (file,)), host, need, REFERENCE).verdicts
+    assert verdict.fits is fits

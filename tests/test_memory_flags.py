@@ -212,6 +212,18 @@ def test_flash_attention_on_is_what_auto_counts_with(quantpick: Command) -> None
     assert flags(on)["--flash-attn"] == "on"
 
 
+@pytest.mark.parametrize(
+    ("backend", "overhead"),
+    [("cuda", 550 * 10**6), ("rocm", 457 * MIB), ("metal", 512 * MIB), ("vulkan", 0), ("sycl", 0)],
+)
+def test_what_a_backend_takes_for_itself_is_stated(
+    quantpick: Command, backend: str, overhead: int
+) -> None:
+    words = ("explain", f"{MODEL}:Q4_K_M", "--vram", "24GiB", "--ram", "64GiB", "--json")
+    (device,) = quantpick(*words, "--backend", backend).json["verdict"]["memory"]["devices"]
+    assert device["overhead"] == overhead
+
+
 # A projector
 
 
@@ -223,6 +235,14 @@ def test_a_projector_counts_on_the_first_device_with_its_scratch(quantpick: Comm
     assert after["devices"][0]["overhead"] > before["devices"][0]["overhead"]
     assert after["devices"][1] == before["devices"][1]
     assert after["host"] == before["host"]
+
+
+def test_without_a_gpu_a_projector_counts_in_ram_with_its_scratch(quantpick: Command) -> None:
+    words = ("explain", f"{MODEL}:Q4_K_M", "--backend", "cpu", "--ram", "64GiB", "--json")
+    plain = quantpick(*words).json["verdict"]["memory"]["host"]
+    seeing = quantpick(*words, "--mmproj", "1GB").json["verdict"]["memory"]["host"]
+    assert seeing["weights"] - plain["weights"] == 10**9
+    assert seeing["overhead"] - plain["overhead"] == 31 * 10**7
 
 
 def test_a_projector_too_large_for_the_first_device_is_not_put_there(quantpick: Command) -> None:

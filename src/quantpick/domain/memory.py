@@ -208,7 +208,8 @@ def estimate_scratch(
     if not used:
         return (*(0 for _ in split.shares), estimate_compute(shape, need) + logits)
     on_host = len(weights.layers) + 1 - split.n_gpu_layers
-    pipelined = on_host <= 0 and len(used) > 1 and not split.n_cpu_moe
+    # A device without layers is one of the pipeline all the same.
+    pipelined = on_host <= 0 and len(split.shares) > 1 and not split.n_cpu_moe
     compute = estimate_offloaded(shape, need, pipelined=pipelined)
     sizes = [0] * len(split.shares)
     for index in used:
