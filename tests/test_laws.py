@@ -97,7 +97,8 @@ def weights_for(draw: st.DrawFn, shape: Shape) -> Weights:
     kinds = draw(st.lists(layer, min_size=1, max_size=3))
     layers = tuple(kinds[index % len(kinds)] for index in range(shape.block_count))
     matrices = (("Q4_K", sum(item.total for item in layers)),)
-    return Weights(embedding, output, layers, tied, matrices=matrices)
+    routed = any(item.experts for item in layers)
+    return Weights(embedding, output, layers, tied, matrices=matrices, routed=routed)
 
 
 @st.composite

@@ -191,6 +191,8 @@ def _weights_between(weights: Weights, first: int, end: int) -> int:
 
 
 def _experts_between(weights: Weights, first: int, end: int) -> int:
+    if not weights.routed:
+        return 0
     return sum([layer.experts for layer in weights.layers[first:end]])
 
 
@@ -228,11 +230,13 @@ def _staged_weights(weights: Weights, shape: Shape, split: Split, on_host: int) 
     llama.cpp copies one tensor at a time (``ggml_backend_sched_split_graph`` starts a new split
     for each), so the largest counts; in some architectures the graph holds two stacks of experts.
     """
-    dense = {layer.largest for layer in weights.layers[: max(on_host, 0)]}
+    dense = max((layer.largest for layer in weights.layers[: max(on_host, 0)]), default=0)
+    if not weights.routed:
+        return dense
     with_experts = weights.layers[: max(on_host, split.n_cpu_moe)]
     stacks = 2 if shape.architecture in _TWO_STACKS or not shape.known else 1
-    experts = {min(stacks * layer.largest_expert, layer.experts) for layer in with_experts}
-    return max(dense | experts, default=0)
+    experts = (min(stacks * layer.largest_expert, layer.experts) for layer in with_experts)
+    return max(dense, *experts, 0)
 
 
 def backend_overhead(device: Device, *, used: bool = True) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from itertools import accumulate, pairwise
+from operator import add
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick.domain.cache import layer_caches
@@ -192,10 +193,10 @@ class _Costs:
         self, weights: Weights, shape: Shape | None, need: Need, n_cpu_moe: int = 0
     ) -> None:
         caches = layer_caches(shape, need) if shape else (0,) * len(weights.layers)
-        costs = [
-            (layer.dense if index < n_cpu_moe else layer.total) + cache
-            for index, (layer, cache) in enumerate(zip(weights.layers, caches, strict=True))
-        ]
+        # By index, because this runs for every layer of every quant.
+        sizes = [layer[0] for layer in weights.layers[:n_cpu_moe]]
+        sizes += [layer[0] + layer[1] for layer in weights.layers[n_cpu_moe:]]
+        costs = list(map(add, sizes, caches))
         self.sums = list(accumulate((*costs, weights.output), initial=0))
         self.count = len(costs) + 1
 
@@ -232,7 +233,7 @@ def _with_experts_in_ram(
     weights: Weights, shape: Shape, need: Need, budgets: Sequence[int]
 ) -> Split | None:
     """Keep the experts of the fewest first layers in RAM and all else on the devices."""
-    if not weights.has_experts:
+    if not weights.routed:
         return None
     low, high = 1, len(weights.layers)
     best = None
@@ -250,7 +251,7 @@ def _with_layers_in_ram(
     weights: Weights, shape: Shape, need: Need, budgets: Sequence[int]
 ) -> Split:
     """Keep the fewest first layers in RAM, and the experts of all layers too."""
-    n_cpu_moe = len(weights.layers) if weights.has_experts else 0
+    n_cpu_moe = len(weights.layers) if weights.routed else 0
     costs = _Costs(weights, shape, need, n_cpu_moe)
     low, high = 1, costs.count
     best = Split((0,) * len(budgets), n_cpu_moe)

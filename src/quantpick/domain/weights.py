@@ -42,8 +42,8 @@ class Weights(NamedTuple):
     ``embedding`` is what stays in RAM, ``output`` the output layer with, where it is tied, its
     copy of the token embedding (``tied`` bytes of it). ``skipped`` tensors are in the file but not
     loaded. ``matrices`` sums the loaded matrices by type, without the token embedding: those that
-    the CPU may repack. ``exact`` is False where the types inside the file are not known and the
-    bytes were shared out by estimate.
+    the CPU may repack. ``routed`` marks layers with routed experts. ``exact`` is False where the
+    types inside the file are not known and the bytes were shared out by estimate.
     """
 
     embedding: int
@@ -52,17 +52,13 @@ class Weights(NamedTuple):
     tied: int = 0
     skipped: int = 0
     matrices: tuple[tuple[str, int], ...] = ()
+    routed: bool = False
     exact: bool = True
 
     @property
     def loaded(self) -> int:
         """Bytes of all tensors that are loaded, each once."""
         return self.embedding + self.output - self.tied + sum(layer.total for layer in self.layers)
-
-    @property
-    def has_experts(self) -> bool:
-        """Whether some layers have routed experts."""
-        return any(layer.experts for layer in self.layers)
 
 
 def weights_of(tensors: Iterable[Tensor], block_count: int, idle_blocks: int = 0) -> Weights:
@@ -103,6 +99,7 @@ def weights_of(tensors: Iterable[Tensor], block_count: int, idle_blocks: int = 0
         tied=tied,
         skipped=skipped,
         matrices=tuple(sorted(matrices.items())),
+        routed=any(experts for _, experts, _, _ in layers),
     )
 
 
