@@ -161,11 +161,27 @@ def test_a_new_commit_is_read_anew(
     assert len(hub.requests("cdn")) > before
 
 
-def test_a_list_needs_no_header(online: Command, hub: LoopbackHub, quants: dict[str, Path]) -> None:
+def test_a_list_says_what_each_quant_needs(
+    online: Command, hub: LoopbackHub, quants: dict[str, Path]
+) -> None:
     hub.add_repo(REPO, quants)
-    result = online("list", REPO, "--json")
-    assert {file["label"] for file in result.json["files"]} == set(LABELS)
-    assert hub.requests("cdn") == []
+    listed = {file["label"]: file for file in online("list", REPO, "--json").json["files"]}
+    assert set(listed) == set(LABELS)
+    machine = ("--vram", "24GiB", "--ram", "64GiB", "--ctx-size", "8192")
+    judged = online("explain", f"{REPO}:Q4_K_M", *machine, "--json").json["verdict"]
+    assert judged["placement"] == "full_offload"
+    assert listed["Q4_K_M"]["memory"]["total"] == judged["memory"]["total"]
+
+
+def test_a_list_does_without_a_header_that_cannot_be_read(
+    online: Command, hub: LoopbackHub, quants: dict[str, Path]
+) -> None:
+    hub.add_repo(REPO, quants)
+    hub.add_fault(faults.corrupt(0, n=4))
+    files = online("list", REPO, "--json").json["files"]
+    assert {file["label"] for file in files} == set(LABELS)
+    assert all(file["memory"]["kv_cache"] is None for file in files)
+    assert "unknown" in online("list", REPO).stdout
 
 
 def test_a_closed_repo_asks_for_a_token(

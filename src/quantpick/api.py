@@ -17,7 +17,7 @@ from quantpick.domain.need import Need
 from quantpick.domain.quant import matching_labels
 from quantpick.domain.spec import AUTO, parse_spec
 from quantpick.domain.units import format_gb
-from quantpick.errors import NotFoundError, NothingFitsError, UsageError
+from quantpick.errors import NotFoundError, NothingFitsError, QuantpickError, UsageError
 from quantpick.sources import catalog
 
 if TYPE_CHECKING:
@@ -101,11 +101,12 @@ def explain(spec: str, *, host: Host | None = None, need: Need | None = None) ->
     return Explanation(verdict, answer, deciding.change_for(verdict, answer, reference()))
 
 
-def load(spec: str, *, shape: bool = True) -> Model:
+def load(spec: str, *, strict: bool = True) -> Model:
     """Return the model of a SPEC: from disk, the catalog, or live from the Hub.
 
-    Without ``shape`` a live repo is listed only, where its shape would be read from a header.
-    Raises UsageError for a SPEC that names a quant as well.
+    The shape of a live repo that the catalog does not have is read from a header. Where that cannot
+    be read it is an error, or without ``strict`` the shape is unknown. Raises UsageError for a SPEC
+    that names a quant as well.
     """
     parsed = parse_spec(spec)
     if parsed.label is not None:
@@ -113,7 +114,7 @@ def load(spec: str, *, shape: bool = True) -> Model:
             f"{spec} names one quant of a repo, where the repo is asked for",
             f"leave out the label, or run: quantpick explain {spec}",
         )
-    return _load(parsed, shape=shape)
+    return _load(parsed, strict=strict)
 
 
 def reference() -> Reference:
@@ -218,7 +219,7 @@ def _fetch(result: Download, listing: Listing, progress: Progress, *, force: boo
     return result._replace(files=files, notice=str(notice))
 
 
-def _load(spec: Spec, *, shape: bool = True) -> Model:
+def _load(spec: Spec, *, strict: bool = True) -> Model:
     if spec.path is not None:
         from quantpick.sources.local import load_path
 
@@ -228,10 +229,10 @@ def _load(spec: Spec, *, shape: bool = True) -> Model:
         return catalog.load_model(repo_id)
     from quantpick import hub
 
-    return _live_model(hub.list_repo(repo_id, spec.revision), shape=shape)
+    return _live_model(hub.list_repo(repo_id, spec.revision), strict=strict)
 
 
-def _live_model(listing: Listing, *, shape: bool = True) -> Model:
+def _live_model(listing: Listing, *, strict: bool = True) -> Model:
     from quantpick.domain.listing import no_quants
     from quantpick.sources.repo import model_of, readable_quant
 
@@ -239,11 +240,16 @@ def _live_model(listing: Listing, *, shape: bool = True) -> Model:
     quant = readable_quant(listing)
     if quant is None:
         raise no_quants(listing.repo_id)
-    if known or not shape:
-        return model_of(listing, catalog.load_model(known) if known else None)
+    if known:
+        return model_of(listing, catalog.load_model(known))
     from quantpick.sources.header import read_remote
 
-    return model_of(listing, None, (quant, read_remote(listing, quant)))
+    try:
+        return model_of(listing, None, (quant, read_remote(listing, quant)))
+    except QuantpickError:
+        if strict:
+            raise
+        return model_of(listing, None)
 
 
 def _recommend_listed(listing: Listing, host: Host, need: Need) -> Recommendation:

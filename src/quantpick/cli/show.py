@@ -23,12 +23,12 @@ def list_quants(
 ) -> None:
     """List the catalog's models, or the quants of one repo.
 
-    SPEC is OWNER/REPO or an alias.
+    SPEC is OWNER/REPO, an alias, or a path.
     """
     if spec is None:
         _list_models(as_json=as_json)
         return
-    model, reference = api.load(spec, shape=False), api.reference()
+    model, reference = api.load(spec, strict=False), api.reference()
     if as_json:
         from quantpick.render.document import files_record, print_document
 

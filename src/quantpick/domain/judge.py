@@ -10,7 +10,8 @@ from quantpick.domain.compatibility import (
     cache_refusal,
     doubtful_since,
 )
-from quantpick.domain.host import Backend
+from quantpick.domain.host import Backend, Device, MemoryKind
+from quantpick.domain.memory import Split, estimate_memory
 from quantpick.domain.model import QuantInfo
 from quantpick.domain.need import FamilyChoice
 from quantpick.domain.placement import COMFORTABLE_MARGIN, TIGHT_MARGIN, lay_out
@@ -20,9 +21,11 @@ from quantpick.domain.weights import spread_weights
 
 if TYPE_CHECKING:
     from quantpick.domain.host import Host
+    from quantpick.domain.memory import Memory
     from quantpick.domain.model import Model, QuantFile, Reference
     from quantpick.domain.need import Need
     from quantpick.domain.placement import Layout
+    from quantpick.domain.shape import Shape
     from quantpick.domain.verdict import Rule
 
 #: Backends on which an I-quant costs no speed, and those on which it does.
@@ -88,6 +91,13 @@ def judge(file: QuantFile, case: Case, layout: Layout | None = None) -> Verdict:
     reasons = [excluded] if excluded else []
     reasons += [size, *(_notes(file, info, layout, case) if fits else ())]
     return _verdict(file, layout, case, reasons, fits=fits)
+
+
+def needs_on_one_gpu(file: QuantFile, shape: Shape | None, need: Need) -> Memory:
+    """Return what a quant needs with all layers on one GPU, whatever the machine."""
+    weights = file.weights or spread_weights(file.file_bytes, shape)
+    gpu = Device("GPU", None, MemoryKind.DEDICATED, 0, 0, None, "any")
+    return estimate_memory(weights, shape, need, (gpu,), Split((len(weights.layers) + 1,)))
 
 
 def lay_out_in(file: QuantFile, case: Case) -> Layout:

@@ -7,7 +7,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from quantpick.domain.host_record import host_record
+from quantpick.domain.judge import needs_on_one_gpu
 from quantpick.domain.launch import download_command, hf_command, run_command, server_command
+from quantpick.domain.need import Need
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -100,7 +102,13 @@ def files_record(model: Model, reference: Reference) -> Record:
     """Return a model with its quants."""
     return {
         "model": model_record(model),
-        "files": [_file(file, reference) for file in model.files],
+        "files": [
+            {
+                **_file(file, reference),
+                "memory": _memory(needs_on_one_gpu(file, model.shape, Need())),
+            }
+            for file in model.files
+        ],
     }
 
 

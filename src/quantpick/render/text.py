@@ -13,9 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from quantpick.domain.change import advice
+from quantpick.domain.judge import needs_on_one_gpu
 from quantpick.domain.launch import download_command, hf_command, run_command, server_command
 from quantpick.domain.memory import Use
 from quantpick.domain.names import printable
+from quantpick.domain.need import Need
 from quantpick.domain.units import GB, format_gb, format_gib
 from quantpick.render.talk import print_warnings
 from quantpick.render.words import (
@@ -143,12 +145,14 @@ def print_quants(model: Model, reference: Reference) -> None:
     console.print(_plain(model.repo_id))
     for line in _origin(model):
         console.print(_plain(line))
-    table = _table("label", "size GB", "files", "family", "quality", "card", "note")
+    table = _table("label", "size GB", "needs GB", "files", "family", "quality", "card", "note")
     for file in model.files:
         info = reference.info(file.label)
+        memory = needs_on_one_gpu(file, model.shape, Need())
         table.add_row(
             file.label,
             _rounded(file),
+            f"{memory.total / GB:.2f}" if memory.complete else "unknown",
             str(len(file.paths)),
             file.family,
             info.tier if info else "unknown",
@@ -156,6 +160,7 @@ def print_quants(model: Model, reference: Reference) -> None:
             info.note if info else "",
         )
     _print_table(console, table)
+    console.print(_plain(f"{assumptions(Need())}, all layers on one GPU"))
     console.print(_plain("card: what the repo's card advises"))
     if not all(file.exact for file in model.files):
         console.print(_plain(_ROUNDED))
