@@ -145,7 +145,10 @@ def print_quants(model: Model, reference: Reference) -> None:
     console.print(_plain(model.repo_id))
     for line in _origin(model):
         console.print(_plain(line))
-    table = _table("label", "size GB", "needs GB", "files", "family", "quality", "card", "note")
+    # A card that advises nothing would only take the notes' room.
+    advised = any(file.recommended is not None for file in model.files)
+    card = ["card"] if advised else []
+    table = _table("label", "size GB", "needs GB", "files", "family", "quality", *card, "note")
     for file in model.files:
         info = reference.info(file.label)
         memory = needs_on_one_gpu(file, model.shape, Need())
@@ -156,12 +159,13 @@ def print_quants(model: Model, reference: Reference) -> None:
             str(len(file.paths)),
             file.family,
             info.tier if info else "unknown",
-            _CARD[file.recommended],
+            *([_CARD[file.recommended]] if advised else []),
             info.note if info else "",
         )
     _print_table(console, table)
     console.print(_plain(f"{assumptions(Need())}, all layers on one GPU"))
-    console.print(_plain("card: what the repo's card advises"))
+    if advised:
+        console.print(_plain("card: what the repo's card advises"))
     if not all(file.exact for file in model.files):
         console.print(_plain(_ROUNDED))
 
