@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from quantpick import api
+from quantpick.domain.need import CacheType, FlashAttention, Need
+from quantpick.errors import UsageError
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.support.command import Command
 
 MODEL = "llama-3.1-8b"
@@ -300,6 +306,13 @@ def test_nonsense_is_refused_with_a_way_out(
     assert [line for line in lines if line.startswith("hint: ") and hint in line], lines
     error = quantpick(command, spec, *words.split(), "--json").json["error"]
     assert (error["code"], error["exit_status"]) == ("usage", 2)
+
+
+@pytest.mark.parametrize("use_case", [api.recommend, api.explain, api.download])
+def test_python_code_is_refused_the_same(use_case: Callable[..., object]) -> None:
+    need = Need(type_v=CacheType.Q8_0, flash_attn=FlashAttention.OFF)
+    with pytest.raises(UsageError, match="needs flash attention"):
+        use_case(MODEL, need=need)
 
 
 def test_a_quantized_key_cache_alone_needs_no_flash_attention(quantpick: Command) -> None:

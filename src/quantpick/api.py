@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from quantpick.domain import recommend as deciding
 from quantpick.domain.host import Backend, override_host
 from quantpick.domain.names import near_hint
-from quantpick.domain.need import Need
+from quantpick.domain.need import Need, check_need
 from quantpick.domain.quant import matching_labels
 from quantpick.domain.spec import AUTO, parse_spec
 from quantpick.domain.units import format_gb
@@ -74,8 +74,12 @@ def probe(
 def recommend(
     spec: str | None = None, *, host: Host | None = None, need: Need | None = None
 ) -> Recommendation:
-    """Weigh every quant of a repo, or the best quant of every catalogued model without a SPEC."""
-    host, need = host or probe(), need or Need()
+    """Weigh every quant of a repo, or the best quant of every catalogued model without a SPEC.
+
+    Raises UsageError for a need that llama.cpp refuses for any model.
+    """
+    need = check_need(need or Need())
+    host = host or probe()
     if spec is None:
         return deciding.recommend_models(list_models(), host, need, reference())
     return deciding.recommend(load(spec), host, need, reference())
@@ -86,6 +90,7 @@ def explain(spec: str, *, host: Host | None = None, need: Need | None = None) ->
 
     A path needs no label where it is of one quant.
     """
+    need = check_need(need or Need())
     parsed = parse_spec(spec)
     if parsed.label is None and parsed.path is None:
         raise UsageError(f"{spec} names no quant", f"write {spec}:LABEL, for example {spec}:Q4_K_M")
@@ -93,7 +98,7 @@ def explain(spec: str, *, host: Host | None = None, need: Need | None = None) ->
     if parsed.label is None and len(model.files) > 1:
         raise UsageError(f"{spec} holds {len(model.files)} quants", f"write {spec}:LABEL")
     wanted = parsed.label or model.files[0].label
-    answer = deciding.recommend(model, host or probe(), need or Need(), reference())
+    answer = deciding.recommend(model, host or probe(), need, reference())
     if wanted.lower() == AUTO:
         return Explanation(_picked(answer), answer)
     label = wanted if parsed.label is None else _one_label(wanted, model)
@@ -158,6 +163,7 @@ def download(  # noqa: PLR0913 -- each is a flag of its own
     from quantpick.domain.plan import Download, plan_download
     from quantpick.domain.progress import Silent
 
+    need = check_need(need or Need())
     parsed = parse_spec(spec)
     if parsed.path is not None:
         raise UsageError(f"{spec} is a path, not a repo", "write OWNER/REPO:LABEL")
@@ -172,7 +178,7 @@ def download(  # noqa: PLR0913 -- each is a flag of its own
     listing = hub.list_repo(repo_id, revision or parsed.revision)
     label, answer = parsed.label, None
     if label.lower() == AUTO:
-        answer = _recommend_listed(listing, host(), need or Need())
+        answer = _recommend_listed(listing, host(), need)
         label = _picked(answer).file.label
         progress.note(f"recommended for this machine: {label}")
     found = plan_download(listing, find_quant(listing, label))
@@ -286,7 +292,7 @@ def nothing_fits(answer: Recommendation) -> NothingFitsError:
     hints = [f"nearest: {nearest} needs {format_gb(needs)}, there are {format_gb(capacity)}"]
     change = deciding.change_for(answer.nearest, answer, reference())
     if change is not None:
-        from quantpick.domain.change import advice
+        from quantpick.domain.advice import advice
 
         hints.append(advice(change))
     if answer.model is None:

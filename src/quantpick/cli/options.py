@@ -17,7 +17,6 @@ from quantpick.domain.need import (
     FlashAttention,
     Need,
     Objective,
-    check_need,
 )
 from quantpick.domain.units import parse_build, parse_size
 from quantpick.errors import UsageError
@@ -136,7 +135,7 @@ def read_need(
 ) -> Need:
     """Return the request that the flags describe. Raises UsageError for one that cannot be run."""
     projector, projector_path = _read_projector(mmproj)
-    need = Need(
+    return Need(
         objective=objective,
         ctx_size=ctx_size,
         type_k=type_k,
@@ -149,7 +148,6 @@ def read_need(
         projector_path=projector_path,
         max_ctx=max_ctx,
     )
-    return check_need(need)
 
 
 def _read_projector(mmproj: str | None) -> tuple[int, str | None]:

@@ -1,7 +1,7 @@
 """The KV cache and recurrent state, layer by layer: exact, from the model's shape.
 
 Formulas are llama.cpp's own: llama-kv-cache.cpp, llama-kv-cache-iswa.cpp and
-llama-memory-recurrent.cpp. The tests hold them to what the engine prints, to the byte.
+llama-memory-recurrent.cpp. The tests hold them to what the engine prints, to its last digit.
 """
 
 from __future__ import annotations

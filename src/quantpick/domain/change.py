@@ -6,11 +6,11 @@ quant, then fewer tokens.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from quantpick.domain.judge import judge
 from quantpick.domain.need import CacheType
-from quantpick.domain.units import format_gb
 from quantpick.domain.verdict import Pool, Reason, ReasonCode
 
 if TYPE_CHECKING:
@@ -39,17 +39,6 @@ def cheapest_change(verdict: Verdict, verdicts: Iterable[Verdict], case: Case) -
     )
 
 
-def advice(change: Reason) -> str:
-    """Return a change as a line that says what to do and what it gives."""
-    figures = change.figures
-    if change.code is ReasonCode.SMALLER_CACHE:
-        flags = "--cache-type-k q8_0 --cache-type-v q8_0"
-        return f"with {flags} it needs {format_gb(int(figures['needs']))} and fits"
-    if change.code is ReasonCode.SMALLER_QUANT:
-        return f"{figures['label']} needs {format_gb(int(figures['needs']))} and fits"
-    return f"it fits with --ctx-size {figures['ctx_size']}"
-
-
 def largest_ctx(file: QuantFile, case: Case) -> int | None:
     """Return the largest context, in tokens, with which a quant still runs whole in one place.
 
@@ -66,14 +55,12 @@ def _largest(case: Case, fits: Callable[[Case], bool]) -> int | None:
     if shape is None:
         return None
     most = shape.context_length or _UNSTATED
-    low, high = 0, -(-most // _STEP)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if fits(case._replace(need=case.need._replace(ctx_size=middle * _STEP))):
-            low = middle
-        else:
-            high = middle - 1
-    return min(low * _STEP, most) if low else None
+
+    def too_large(steps: int) -> bool:
+        return not fits(case._replace(need=case.need._replace(ctx_size=steps * _STEP)))
+
+    steps = bisect_left(range(1, -(-most // _STEP) + 1), x=True, key=too_large)
+    return min(steps * _STEP, most) if steps else None
 
 
 def _runs_whole(file: QuantFile, case: Case) -> bool:

@@ -64,7 +64,8 @@ def estimate_offloaded(shape: Shape, need: Need, *, pipelined: bool) -> Compute:
     """Bytes of the compute buffers of a model with layers on devices.
 
     Several devices that hold all layers work as a pipeline of four batches, and keep four copies
-    of the mask and of the rows that come in and pass between them (``ggml_backend_sched``).
+    of the mask and of the rows that come in and pass between them (``ggml_backend_sched``). How
+    many rows each place holds was measured at b11549.
     """
     row = need.rows * _F32
     width = shape.embedding_length * row
@@ -91,8 +92,9 @@ def estimate_staged_cache(shape: Shape, need: Need) -> int:
     one of them is held (measured at b11549).
     """
     copies = 3 if shape.head_count >= _MANY_SHARE * shape.head_count_kv else 2
-    beside = _mask_bytes(shape, need) + 5 * shape.embedding_length * need.rows * _F32
-    if not need.fused:
+    if need.fused:
+        beside = _mask_bytes(shape, need) + 5 * shape.embedding_length * need.rows * _F32
+    else:
         beside = _widest_moment(shape, need, 1, 0)
     return beside + copies * largest_cache_tensor(shape, need)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from quantpick.domain.placement import Layout
     from quantpick.domain.shape import Shape
     from quantpick.domain.verdict import Rule
+    from quantpick.domain.weights import Weights
 
 #: Backends on which an I-quant costs no speed, and those on which it does.
 I_QUANTS_FAST = frozenset({Backend.CUDA, Backend.ROCM})
@@ -95,15 +96,20 @@ def judge(file: QuantFile, case: Case, layout: Layout | None = None) -> Verdict:
 
 def needs_on_one_gpu(file: QuantFile, shape: Shape | None, need: Need) -> Memory:
     """Return what a quant needs with all layers on one GPU, whatever the machine."""
-    weights = file.weights or spread_weights(file.file_bytes, shape)
+    weights = _weights(file, shape)
     gpu = Device("GPU", None, MemoryKind.DEDICATED, 0, 0, None, "any")
     return estimate_memory(weights, shape, need, (gpu,), Split((len(weights.layers) + 1,)))
 
 
 def lay_out_in(file: QuantFile, case: Case) -> Layout:
-    """Return the layout of a quant; its bytes are spread by estimate where the mix is unknown."""
-    weights = file.weights or spread_weights(file.file_bytes, case.model.shape)
-    return lay_out(weights, case.model.shape, case.host, case.need)
+    """Return the fastest layout of a quant on the case's host."""
+    shape = case.model.shape
+    return lay_out(_weights(file, shape), shape, case.host, case.need)
+
+
+def _weights(file: QuantFile, shape: Shape | None) -> Weights:
+    """Return the bytes by place; where the mix is unknown they are spread by estimate."""
+    return file.weights or spread_weights(file.file_bytes, shape)
 
 
 def _verdict(

@@ -37,7 +37,6 @@ BACKEND_OVERHEAD = {Backend.CUDA: 550 * MB, Backend.ROCM: 457 * MIB, Backend.MET
 #: file of 884 MiB (unsloth pull request 6718).
 _PROJECTOR_SCRATCH = 0.31
 
-
 #: Architectures whose graphs hold two stacks of experts at once when they are copied from RAM
 #: (measured at b11540 with the experts of all layers there).
 _TWO_STACKS = frozenset({"gemma4", "jamba", "llama4", "qwen35moe", "qwen3next"})

@@ -6,6 +6,7 @@ Which layers keep what follows each architecture's ``load_arch_hparams`` in src/
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 from quantpick.domain.header import LongArray
@@ -154,7 +155,7 @@ def shape_of(header: Header) -> Shape:
     names = {tensor.name for tensor in header.tensors}
     return Shape(
         architecture=architecture,
-        parameters=sum(_elements(tensor.dims) for tensor in header.tensors),
+        parameters=sum(prod(tensor.dims) for tensor in header.tensors),
         block_count=blocks,
         idle_blocks=min(keys.count("nextn_predict_layers"), blocks),
         head_count=heads,
@@ -180,15 +181,9 @@ def shape_of(header: Header) -> Shape:
 
 def _missing(key: str) -> IntegrityError:
     return IntegrityError(
-        f"the GGUF header has no usable {key}", "it is not a language model for llama.cpp"
+        f"the GGUF header has no usable {key}",
+        "it is not a language model; give the model's file, not its projector or an adapter",
     )
-
-
-def _elements(dims: Sequence[int]) -> int:
-    product = 1
-    for dim in dims:
-        product *= dim
-    return product
 
 
 def _vocab_size(header: Header) -> int:

@@ -65,12 +65,8 @@ def lay_out(weights: Weights, shape: Shape | None, host: Host, need: Need) -> La
         return partial._replace(whole=full)
     # With hardly any VRAM not one layer goes there; then RAM has to do alone.
     alone = _in_ram(weights, shape, host, need)
-    nearest = min((layout for layout in (alone, partial) if layout), key=_shortage)
+    nearest = min((layout for layout in (alone, partial) if layout), key=lambda it: it.short_by)
     return _checked(nearest._replace(whole=full))
-
-
-def _shortage(layout: Layout) -> int:
-    return layout.short_by
 
 
 def _checked(layout: Layout) -> Layout:
@@ -235,16 +231,14 @@ def _with_experts_in_ram(
     """Keep the experts of the fewest first layers in RAM and all else on the devices."""
     if not weights.routed:
         return None
-    low, high = 1, len(weights.layers)
-    best = None
-    while low <= high:
-        middle = (low + high) // 2
-        shares = _fill(_Costs(weights, shape, need, middle), 0, budgets)
-        if shares is None:
-            low = middle + 1
-        else:
-            best, high = Split(shares, middle), middle - 1
-    return best
+
+    def shares_with(n_cpu_moe: int) -> tuple[int, ...] | None:
+        return _fill(_Costs(weights, shape, need, n_cpu_moe), 0, budgets)
+
+    counts = range(1, len(weights.layers))
+    n_cpu_moe = 1 + bisect_left(counts, x=True, key=lambda n: shares_with(n) is not None)
+    shares = shares_with(n_cpu_moe)
+    return None if shares is None else Split(shares, n_cpu_moe)
 
 
 def _with_layers_in_ram(
@@ -253,16 +247,10 @@ def _with_layers_in_ram(
     """Keep the fewest first layers in RAM, and the experts of all layers too."""
     n_cpu_moe = len(weights.layers) if weights.routed else 0
     costs = _Costs(weights, shape, need, n_cpu_moe)
-    low, high = 1, costs.count
-    best = Split((0,) * len(budgets), n_cpu_moe)
-    while low <= high:
-        middle = (low + high) // 2
-        shares = _fill(costs, middle, budgets)
-        if shares is None:
-            low = middle + 1
-        else:
-            best, high = Split(shares, n_cpu_moe), middle - 1
-    return best
+    counts = range(1, costs.count)
+    first = 1 + bisect_left(counts, x=True, key=lambda n: _fill(costs, n, budgets) is not None)
+    # With all of them in RAM there is nothing to share out.
+    return Split(_fill(costs, first, budgets) or (0,) * len(budgets), n_cpu_moe)
 
 
 def _budgets(weights: Weights, shape: Shape, host: Host, need: Need, split: Split) -> list[int]:

@@ -40,17 +40,16 @@ class Weights(NamedTuple):
     """Bytes of a model's tensors by where they go.
 
     ``embedding`` is what stays in RAM, ``output`` the output layer with, where it is tied, its
-    copy of the token embedding (``tied`` bytes of it). ``skipped`` tensors are in the file but not
-    loaded. ``matrices`` sums the loaded matrices by type, without the token embedding: those that
-    the CPU may repack. ``routed`` marks layers with routed experts. ``exact`` is False where the
-    types inside the file are not known and the bytes were shared out by estimate.
+    copy of the token embedding (``tied`` bytes of it). ``matrices`` sums the loaded matrices by
+    type, without the token embedding: those that the CPU may repack. ``routed`` marks layers with
+    routed experts. ``exact`` is False where the types inside the file are not known and the bytes
+    were shared out by estimate.
     """
 
     embedding: int
     output: int
     layers: tuple[LayerWeights, ...]
     tied: int = 0
-    skipped: int = 0
     matrices: tuple[tuple[str, int], ...] = ()
     routed: bool = False
     exact: bool = True
@@ -67,7 +66,7 @@ def weights_of(tensors: Iterable[Tensor], block_count: int, idle_blocks: int = 0
     The last ``idle_blocks`` (multi-token prediction) are not loaded by default.
     """
     layers = [[0, 0, 0, 0] for _ in range(block_count)]
-    embedding = output = token_embd = skipped = 0
+    embedding = output = token_embd = 0
     token_type, has_output = "", False
     matrices: dict[str, int] = {}
     for tensor in tensors:
@@ -83,7 +82,6 @@ def weights_of(tensors: Iterable[Tensor], block_count: int, idle_blocks: int = 0
             output += size
             has_output = has_output or tensor.name == "output.weight"
         elif block >= block_count - idle_blocks:
-            skipped += size
             continue
         else:
             _add(layers[block], size, expert="_exps." in rest or "_chexps." in rest)
@@ -97,7 +95,6 @@ def weights_of(tensors: Iterable[Tensor], block_count: int, idle_blocks: int = 0
         output=output + tied,
         layers=tuple(LayerWeights(*layer) for layer in layers),
         tied=tied,
-        skipped=skipped,
         matrices=tuple(sorted(matrices.items())),
         routed=any(experts for _, experts, _, _ in layers),
     )

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from quantpick.domain.change import advice
+from quantpick.domain.advice import advice
 from quantpick.domain.judge import needs_on_one_gpu
 from quantpick.domain.launch import download_command, hf_command, run_command, server_command
 from quantpick.domain.memory import Use
