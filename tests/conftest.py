@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.hub.loopback import LoopbackHub
 from tests.support.command import Command
 from tests.support.gguf_files import real_model, split_gguf
-from tests.support.loopback_hub import LoopbackHub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,8 +17,8 @@ from quantpick.errors import NotFoundError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.hub.loopback import LoopbackHub
     from tests.support.command import Command
-    from tests.support.loopback_hub import LoopbackHub
 
 MODEL = "llama-3.1-70b"
 MACHINE = ["--vram", "24GiB", "--ram", "64GiB", "--backend", "cuda"]

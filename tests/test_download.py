@@ -22,8 +22,8 @@ from tests.support.gguf_files import MODEL_NAME, MODEL_SHA256, MODEL_SIZE, tiny_
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tests.hub.loopback import LoopbackHub
     from tests.support.command import Command
-    from tests.support.loopback_hub import LoopbackHub
 
 REPO = "someone/gemma-3-270m-GGUF"
 LLAMA = "bartowski/Meta-Llama-3.1-70B-Instruct-GGUF"

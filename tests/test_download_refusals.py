@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import faults
+from tests.hub import faults
 from tests.support.downloads import GOOD, NAME, NOTICE, REPO, SPEC, refused, succeeds, tree
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.hub.loopback import LoopbackHub
     from tests.support.command import Command
-    from tests.support.loopback_hub import LoopbackHub
 
 API = "/api/models"
 

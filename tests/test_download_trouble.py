@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from tests.support import faults
+from tests.hub import faults
 from tests.support.downloads import (
     GOOD,
     NAME,
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.hub.faults import Fault
+    from tests.hub.loopback import LoopbackHub
     from tests.support.command import Command
-    from tests.support.faults import Fault
-    from tests.support.loopback_hub import LoopbackHub
 
 Wrong = tuple["Fault", int, str, str]
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from quantpick.gguf_header import read_file
-from tests.support import faults
+from tests.hub import faults
 from tests.support.gguf_files import tiny_gguf
 from tests.support.gguf_headers import ARCHITECTURE, F32, STR, Pair, pack_file, write_70b
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.hub.loopback import LoggedRequest, LoopbackHub
     from tests.support.command import Command, Result
-    from tests.support.loopback_hub import LoggedRequest, LoopbackHub
 
 REPO = "someone/seventy-GGUF"
 SPEC = f"{REPO}:Q4_K_M"

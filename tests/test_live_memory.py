@@ -15,14 +15,14 @@ import pytest
 
 from tests.engine.hollow import Blueprint, write_hollow
 from tests.engine.parts import Shape, attention, ends, gated, keys, norms, tensors
-from tests.support import faults
+from tests.hub import faults
 from tests.support.gguf_files import split_gguf
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.hub.loopback import LoopbackHub
     from tests.support.command import Command
-    from tests.support.loopback_hub import LoopbackHub
 
 REPO = "someone/Little-Llama-GGUF"
 MACHINE = ("--vram", "24GiB", "--ram", "64GiB", "--backend", "cuda")

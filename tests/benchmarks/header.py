@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 import gguf
 
 from quantpick.gguf_header import read_file
+from tests.hub.loopback import LoopbackHub
 from tests.support.gguf_files import real_model
 from tests.support.gguf_headers import write_70b
-from tests.support.loopback_hub import LoopbackHub
 
 if TYPE_CHECKING:
     from collections.abc import Callable

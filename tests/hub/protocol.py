@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from email.message import Message
 
-    from tests.support.faults import Server
+    from tests.hub.faults import Server
 
 Headers = dict[str, str]
 

@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 from urllib.parse import unquote
 
-from tests.support.hub_protocol import (
+from tests.hub.protocol import (
     BLOCK,
     Answers,
     File,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from tests.support.faults import Fault, Server
+    from tests.hub.faults import Fault, Server
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The Hub on loopback: its wire protocol, what can go wrong on it, and downloads from it."""
