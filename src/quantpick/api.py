@@ -14,11 +14,13 @@ from quantpick.domain import recommend as deciding
 from quantpick.domain.host import Backend, override_host
 from quantpick.domain.names import near_hint
 from quantpick.domain.need import Need, check_need
+from quantpick.domain.policy import Policy
 from quantpick.domain.quant import matching_labels
 from quantpick.domain.spec import AUTO, parse_spec
 from quantpick.domain.units import format_gb
 from quantpick.errors import NotFoundError, NothingFitsError, QuantpickError, UsageError
 from quantpick.sources import catalog
+from quantpick.sources.listing_cache import load_listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -151,6 +153,7 @@ def download(  # noqa: PLR0913 -- each is a flag of its own
     need: Need | None = None,
     dry_run: bool = False,
     force: bool = False,
+    policy: Policy | None = None,
     progress: Progress | None = None,
 ) -> Download:
     """Fetch one quant, every shard of it, and prove it; ``local_dir`` None means the cache.
@@ -158,7 +161,6 @@ def download(  # noqa: PLR0913 -- each is a flag of its own
     ``revision`` overrides one in the SPEC. The label ``auto`` is the recommendation for the
     machine that ``host`` returns; it is called for that label only.
     """
-    from quantpick import hub
     from quantpick.domain.listing import find_quant
     from quantpick.domain.plan import Download, plan_download
     from quantpick.domain.progress import Silent
@@ -172,10 +174,10 @@ def download(  # noqa: PLR0913 -- each is a flag of its own
         raise UsageError(
             f"{spec} names no quant", f"write {spec}:LABEL, or {spec}:auto for the recommended one"
         )
-    progress = progress or Silent()
+    progress, policy = progress or Silent(), policy or Policy()
     if parsed.repo is None:
         progress.note(f"{parsed.label} of the default repo {repo_id}")
-    listing = hub.list_repo(repo_id, revision or parsed.revision)
+    listing = load_listing(repo_id, revision or parsed.revision, policy)
     label, answer = parsed.label, None
     if label.lower() == AUTO:
         answer = _recommend_listed(listing, host(), need)
@@ -185,7 +187,7 @@ def download(  # noqa: PLR0913 -- each is a flag of its own
     licence = catalog.load_licence(listing.license or _known_licence(repo_id))
     folder = None if local_dir is None else str(local_dir)
     result = Download(found, folder, licence, dry_run, recommendation=answer)
-    return result if dry_run else _fetch(result, listing, progress, force=force)
+    return result if dry_run else _fetch(result, listing, progress, policy, force=force)
 
 
 def inspect(spec: str) -> Inspection:
@@ -201,25 +203,27 @@ def inspect(spec: str) -> Inspection:
         from quantpick.gguf_header import read_file
 
         return Inspection(spec, read_file(Path(parsed.path).expanduser()))
-    from quantpick import hub
     from quantpick.domain.listing import find_quant
     from quantpick.sources.header import read_remote
 
     if parsed.label is None:
         raise UsageError(f"{spec} names no quant", f"write {spec}:LABEL, or a file: ./NAME.gguf")
-    listing = hub.list_repo(_repo_id(parsed), parsed.revision)
+    listing = load_listing(_repo_id(parsed), parsed.revision, Policy())
     quant = find_quant(listing, parsed.label)
     return inspect_listed(listing, quant, read_remote(listing, quant))
 
 
-def _fetch(result: Download, listing: Listing, progress: Progress, *, force: bool) -> Download:
+def _fetch(
+    result: Download, listing: Listing, progress: Progress, policy: Policy, *, force: bool
+) -> Download:
     from quantpick.domain.licence import notice_name, notice_text
     from quantpick.fetch import transfer
 
     if result.local_dir is None:
-        files = transfer.fetch_to_cache(result.plan, progress)
+        files = transfer.fetch_to_cache(result.plan, progress, policy)
         return result._replace(files=files)
-    files = transfer.fetch_to_folder(result.plan, Path(result.local_dir), progress, force=force)
+    folder = Path(result.local_dir)
+    files = transfer.fetch_to_folder(result.plan, folder, progress, policy, force=force)
     notice = Path(files[0].local_path).parent / notice_name(listing)
     transfer.write_text(notice, notice_text(listing, result.licence))
     return result._replace(files=files, notice=str(notice))
@@ -233,9 +237,7 @@ def _load(spec: Spec, *, strict: bool = True) -> Model:
     repo_id = _repo_id(spec)
     if spec.revision is None and catalog.find_repo_id(repo_id):
         return catalog.load_model(repo_id)
-    from quantpick import hub
-
-    return _live_model(hub.list_repo(repo_id, spec.revision), strict=strict)
+    return _live_model(load_listing(repo_id, spec.revision, Policy()), strict=strict)
 
 
 def _live_model(listing: Listing, *, strict: bool = True) -> Model:

@@ -63,12 +63,12 @@ def read_file(path: Path) -> Header:
     Raises IntegrityError for a header that is wrong or cut short and for a set that is incomplete
     or does not belong together, UsageError for a file that cannot be read.
     """
-    header = _read_one(path)
+    header = read_one(path)
     count = split_count(header)
     if count <= 1:
         return header
     paths = shard_paths(path, count)
-    return join_shards([_read_one(shard) for shard in paths], [shard.name for shard in paths])
+    return join_shards([read_one(shard) for shard in paths], [shard.name for shard in paths])
 
 
 def parse_header(fetch: Fetch, size: int, name: str) -> Header:
@@ -121,7 +121,16 @@ def join_shards(headers: Sequence[Header], names: Sequence[str]) -> Header:
     )
 
 
-def _read_one(path: Path) -> Header:
+class UnknownTypeError(IntegrityError):
+    """A tensor has a type that this reader, and so far mainline llama.cpp, does not know."""
+
+
+def read_one(path: Path, name: str | None = None) -> Header:
+    """Read one local file by itself; ``name`` is for messages.
+
+    Raises IntegrityError for a header that is wrong or cut short, UsageError for a file that cannot
+    be read.
+    """
     try:
         size = path.stat().st_size
         # Unbuffered: the cursor keeps what it needs itself.
@@ -131,7 +140,7 @@ def _read_one(path: Path) -> Header:
                 stream.seek(start)
                 return stream.read(max(least, _BLOCK))
 
-            return parse_header(fetch, size, path.name)
+            return parse_header(fetch, size, name or path.name)
     except OSError as error:
         raise UsageError(
             f"cannot read {printable(str(path))}: {error.strerror or error}", "check the path"
@@ -307,10 +316,9 @@ def _read_type(cursor: Cursor, name: str) -> str:
             at,
             "choose a newer file: no current llama.cpp loads this one",
         )
-    raise cursor.error(
-        f"the tensor {name!r} has the unknown type {number}",
-        at,
-        "the file is damaged, or made for a fork or a newer version of llama.cpp",
+    error = cursor.error(f"the tensor {name!r} has the unknown type {number}", at)
+    raise UnknownTypeError(
+        error.message, "the file is damaged, or made for a fork or a newer version of llama.cpp"
     )
 
 

@@ -1,4 +1,4 @@
-"""The only door to huggingface_hub: listings, files, tokens, and its errors in our words.
+"""The only door to huggingface_hub: listings, addresses, tokens, its cache, and refusals in words.
 
 huggingface_hub takes the endpoint, the token and the cache from its own environment variables
 (``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HOME`` and the rest). It neither retries every call nor sets
@@ -7,112 +7,57 @@ every time limit, so both are added here. A token is never part of a message.
 
 from __future__ import annotations
 
-import errno
 import logging
 import re
 import time
-from functools import partial
-from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from huggingface_hub import (
-    HfApi,
-    constants,
-    get_session,
-    hf_hub_download,
-    hf_hub_url,
-    try_to_load_from_cache,
-)
-from huggingface_hub.errors import (
-    DisabledRepoError,
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import HfApi, constants, get_session, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.hf_api import RepoFile
 
 # Offered without types; httpx is the HTTP library that huggingface_hub uses, under whichever name.
-from huggingface_hub.utils import (  # type: ignore[attr-defined]
-    build_hf_headers,
-    hf_raise_for_status,
-    httpx,
-)
+from huggingface_hub.utils import build_hf_headers, httpx  # type: ignore[attr-defined]
 
 from quantpick.domain.listing import Listing, RemoteFile
 from quantpick.domain.names import printable
-from quantpick.errors import (
-    AccessError,
-    DiskError,
-    HubError,
-    IntegrityError,
-    NotFoundError,
-    QuantpickError,
-)
+from quantpick.domain.policy import LONGEST_WAIT, Policy
+from quantpick.errors import AccessError, HubError, NotFoundError, QuantpickError
+from quantpick.web import Web, WebError, wait_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from huggingface_hub.hf_api import ModelInfo
-
-    from quantpick.domain.plan import Plan
+    from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 _T = TypeVar("_T")
 
 # Its warnings tell of retries and of a disk that is too small; both are dealt with here.
 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
-#: Seconds to wait for an answer of the Hub's API.
-_TIMEOUT = 20.0
-
-#: Seconds to wait before each further try.
-_WAITS = (1.0, 2.0, 4.0)
-
-#: The longest wait the Hub may ask for in a Retry-After header, in seconds.
-_LONGEST_WAIT = 60.0
-
-#: Answers after which a further try makes sense.
-_RETRIED = frozenset({408, 429, 500, 502, 503, 504})
-
-#: Seconds that a range of a file may take to arrive, however steadily it drips.
-_RANGE_TIME = 120.0
-
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _COMMIT = r"[0-9a-f]{40}"
 _LOGIN = "set HF_TOKEN to a token that may read it, or run: hf auth login"
+_LIMITED = 429
 
-#: Answers that stand, by huggingface_hub's error or by HTTP status; the first match counts.
-_REFUSALS: tuple[tuple[type[Exception] | int, type[QuantpickError], str, str], ...] = (
+#: Answers that stand, by the Hub's own word or by HTTP status; the first match counts.
+_REFUSALS: tuple[tuple[str | int, type[QuantpickError], str, str], ...] = (
     (
-        OfflineModeIsEnabled,
-        HubError,
-        "HF_HUB_OFFLINE is set, so the Hub is not asked for {repo_id}",
-        "unset HF_HUB_OFFLINE",
-    ),
-    (
-        GatedRepoError,
+        "GatedRepo",
         AccessError,
         "{repo_id} is gated: its licence has to be accepted first",
         f"accept it at {constants.ENDPOINT}/{{repo_id}}, then set HF_TOKEN or run: hf auth login",
     ),
+    ("DisabledRepo", AccessError, "the Hub has disabled {repo_id}", "choose another repo"),
     (
-        UnicodeEncodeError,
-        AccessError,
-        "the token cannot be sent: it holds characters that no token has",
-        "check HF_TOKEN",
-    ),
-    (DisabledRepoError, AccessError, "the Hub has disabled {repo_id}", "choose another repo"),
-    (
-        RevisionNotFoundError,
+        "RevisionNotFound",
         NotFoundError,
         "{repo_id} has no revision {revision}",
         "leave --revision out for the newest commit",
     ),
     (
-        RepositoryNotFoundError,
+        "RepoNotFound",
         NotFoundError,
         "the Hub has no repo {repo_id}, or does not show it to you",
         "check the spelling; for a private repo set HF_TOKEN or run: hf auth login",
@@ -120,67 +65,66 @@ _REFUSALS: tuple[tuple[type[Exception] | int, type[QuantpickError], str, str], .
     (401, AccessError, "the Hub refuses access to {repo_id} (401)", _LOGIN),
     (403, AccessError, "the Hub refuses access to {repo_id} (403)", _LOGIN),
     (404, NotFoundError, "a file that {repo_id} lists is not there (404)", "try again later"),
+    (410, NotFoundError, "a file that {repo_id} lists is gone (410)", "try again later"),
 )
+_DISABLED = "Access to this resource is disabled."
 
 
-def list_repo(repo_id: str, revision: str | None) -> Listing:
+def endpoint() -> str:
+    """Return the address of the Hub, or of the mirror that HF_ENDPOINT names."""
+    return str(constants.ENDPOINT)
+
+
+def offline() -> bool:
+    """Whether HF_HUB_OFFLINE forbids to ask the Hub."""
+    return bool(constants.is_offline_mode())
+
+
+def is_commit(revision: str | None) -> bool:
+    """Whether a revision is a whole commit hash, which never means anything else."""
+    return revision is not None and re.fullmatch(_COMMIT, revision) is not None
+
+
+def list_repo(repo_id: str, revision: str | None, policy: Policy) -> Listing:
     """Return a repo's files with sizes and sha256 at the commit that ``revision`` names now.
 
-    One call. Raises NotFoundError, AccessError or HubError.
+    One call; a mirror that leaves out the sizes is asked for the tree as well. Raises
+    NotFoundError, AccessError or HubError.
     """
+    api = HfApi(library_name="quantpick")
     info = _with_retries(
-        lambda: HfApi(library_name="quantpick").model_info(
-            repo_id, revision=revision, files_metadata=True, timeout=_TIMEOUT
+        lambda: api.model_info(
+            repo_id, revision=revision, files_metadata=True, timeout=policy.timeout
         ),
+        policy,
         repo_id,
         revision,
     )
-    if info.sha is None or re.fullmatch(_COMMIT, info.sha) is None:
+    if info.sha is None or not is_commit(info.sha):
         raise HubError(f"the Hub names no commit for {repo_id}", "try again later")
+    commit, files = info.sha, tuple(_remote_files(info))
+    if not files and info.siblings:
+        files = _with_retries(
+            lambda: tuple(_tree_files(api, repo_id, commit, policy)), policy, repo_id, revision
+        )
     return Listing(
         repo_id=repo_id,
-        revision=info.sha,
-        files=tuple(_remote_files(info)),
-        license=_card_value(info, "license"),
+        revision=commit,
+        files=files,
+        license=_licence(info),
         base_model=_card_value(info, "base_model"),
     )
 
 
-def fetch_file(
-    plan: Plan, path: str, local_dir: Path | None, on_bytes: Callable[[int], None]
-) -> str:
-    """Fetch one planned file below ``local_dir`` or into the cache; return where it is.
-
-    ``on_bytes`` receives byte counts as they arrive. Nothing is checked but the length.
-    Raises NotFoundError, AccessError, HubError, IntegrityError or DiskError.
-    """
-    arrived = 0
-
-    def count(size: int) -> None:
-        nonlocal arrived
-        arrived += size
-        on_bytes(size)
-
-    def attempt() -> str:
-        # A further try starts at the first byte, so what came before is taken back.
-        count(-arrived)
-        bar: Any = partial(_Bar, count)
-        return hf_hub_download(
-            plan.repo_id,
-            path,
-            revision=plan.revision,
-            local_dir=local_dir,
-            library_name="quantpick",
-            tqdm_class=bar,
-        )
-
-    return _with_retries(attempt, plan.repo_id, plan.revision)
+def connect(policy: Policy) -> Web:
+    """Return connections to the Hub that carry its token. Raises HubError in offline mode."""
+    headers = _headers()
+    return Web(constants.ENDPOINT, headers, policy.timeout, policy.connections)
 
 
-def cached_path(plan: Plan, path: str) -> str | None:
-    """Return where a planned file is in the cache, None if it is not there."""
-    found = try_to_load_from_cache(plan.repo_id, path, revision=plan.revision)
-    return found if isinstance(found, str) else None
+def file_url(repo_id: str, revision: str, path: str) -> str:
+    """Return the address on the Hub that a file at a commit is fetched from."""
+    return hf_hub_url(repo_id, path, revision=revision)
 
 
 def cache_folder() -> Path:
@@ -188,90 +132,39 @@ def cache_folder() -> Path:
     return Path(constants.HF_HUB_CACHE)
 
 
-def fetch_range(listing: Listing, file: RemoteFile, start: int, length: int) -> bytes:
-    """Fetch ``length`` bytes of a listed file from ``start`` on, both within the file.
-
-    The token goes to the Hub and not along to where it redirects. A server that sends the whole
-    file instead is listened to as far as needed. Raises NotFoundError, AccessError, HubError, or
-    IntegrityError for a file of another length than listed.
-    """
-    url = hf_hub_url(listing.repo_id, file.path, revision=listing.revision)
-    return _with_retries(
-        lambda: _read_range(url, file, start, length), listing.repo_id, listing.revision
-    )
+def repo_cache(repo_id: str) -> Path:
+    """Return the folder of one repo in the Hub cache."""
+    return cache_folder() / repo_folder_name(repo_id=repo_id, repo_type="model")
 
 
-def _read_range(url: str, file: RemoteFile, start: int, length: int) -> bytes:
-    headers = build_hf_headers(library_name="quantpick")
-    headers |= {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
-    with get_session().stream(
-        "GET", url, headers=headers, timeout=_TIMEOUT, follow_redirects=True
-    ) as answer:
-        hf_raise_for_status(answer)
-        before = start
-        if answer.status_code == HTTPStatus.PARTIAL_CONTENT:
-            before = 0
-            place = f"bytes {start}-{start + length - 1}/"
-            if answer.headers.get("Content-Range") not in {f"{place}{file.size}", f"{place}*"}:
-                raise _wrong_length(file.path)
-        return _read_body(answer, file, before, length)
+def cache_lock(repo_id: str, blob: str) -> Path:
+    """Return the file that huggingface_hub locks while it writes a blob of its cache."""
+    return cache_folder() / ".locks" / repo_cache(repo_id).name / f"{blob}.lock"
 
 
-def _read_body(answer: Any, file: RemoteFile, before: int, length: int) -> bytes:  # noqa: ANN401 -- httpx comes without types
-    """Return ``length`` bytes of a body after the first ``before``, without reading on."""
-    found, end = bytearray(), time.monotonic() + _RANGE_TIME
-    for data in answer.iter_raw():
-        found += data[before:]
-        before = max(before - len(data), 0)
-        # Not when all is there: a body read to its end leaves the connection for the next range.
-        if len(found) > length:
-            break
-        if time.monotonic() > end:
-            raise HubError(
-                f"{file.path} comes too slowly: {len(found)} bytes in {_RANGE_TIME:.0f} s",
-                "check the network, then try again",
-            )
-    if len(found) < length:
-        raise _wrong_length(file.path)
-    return bytes(found[:length])
+def refusal(error: WebError, repo_id: str, revision: str | None) -> QuantpickError:
+    """Return the error for an answer that stands, or for one that retries did not better."""
+    for key, kind, message, hint in _REFUSALS:
+        if key in {error.code, error.status}:
+            names = {"repo_id": repo_id, "revision": revision}
+            return kind(message.format(**names), hint.format(**names))
+    if error.status is None:
+        return HubError(
+            f"cannot reach the Hub for {repo_id}: {error}",
+            "check the network, HF_ENDPOINT and proxy settings, then try again",
+        )
+    return HubError(f"the Hub answered {error.status} for {repo_id}", _hub_hint(error))
 
 
-def _wrong_length(what: str) -> IntegrityError:
-    return IntegrityError(
-        f"{what} arrived shorter or longer than the Hub lists it",
-        "run the same command again; if it repeats, the repo or a proxy is at fault",
-    )
-
-
-class _Bar:
-    """Stands in for the progress bar that huggingface_hub would draw, and passes its counts on.
-
-    Xet transfers draw two bars; the one for the network repeats what the other counts.
-    """
-
-    def __init__(
-        self, on_bytes: Callable[[int], None], desc: str = "", total: int | None = None, **_: object
-    ) -> None:
-        self._on_bytes = on_bytes
-        self._counts = not desc.endswith("downloading bytes")
-        self.total = total
-        self.n = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def update(self, n: float | None = 1) -> None:
-        self.n += int(n or 0)
-        if self._counts:
-            self._on_bytes(int(n or 0))
-
-    def _show(self, *_: object, **__: object) -> None:
-        pass
-
-    close = refresh = set_postfix_str = set_description = set_description_str = _show
+def _headers() -> dict[str, str]:
+    if offline():
+        raise HubError("HF_HUB_OFFLINE is set, so the Hub is not asked", "unset HF_HUB_OFFLINE")
+    headers: dict[str, str] = build_hf_headers(library_name="quantpick")
+    if not all(text.isascii() for text in headers.values()):
+        raise AccessError(
+            "the token cannot be sent: it holds characters that no token has", "check HF_TOKEN"
+        )
+    return headers
 
 
 def _remote_files(info: ModelInfo) -> Iterator[RemoteFile]:
@@ -280,7 +173,34 @@ def _remote_files(info: ModelInfo) -> Iterator[RemoteFile]:
         size = sibling.size if sibling.size is not None else lfs.size if lfs else None
         # The types hold only as far as the Hub's JSON does.
         if isinstance(size, int) and size >= 0 and isinstance(sibling.rfilename, str):
-            yield RemoteFile(sibling.rfilename, size, lfs.sha256 if lfs else None)
+            yield _remote_file(sibling, sibling.rfilename, size)
+
+
+def _tree_files(api: HfApi, repo_id: str, commit: str, policy: Policy) -> Iterator[RemoteFile]:
+    session = get_session()
+    unlimited = session.timeout
+    # The call takes no time limit of its own, and waits for ever without one.
+    session.timeout = policy.timeout
+    try:
+        for entry in api.list_repo_tree(repo_id, revision=commit, recursive=True):
+            if isinstance(entry, RepoFile) and isinstance(entry.size, int) and entry.size >= 0:
+                yield _remote_file(entry, entry.path, entry.size)
+    finally:
+        session.timeout = unlimited
+
+
+def _remote_file(entry: RepoSibling | RepoFile, path: str, size: int) -> RemoteFile:
+    sha256, oid = entry.lfs.sha256 if entry.lfs else None, entry.blob_id
+    if sha256 is not None and re.fullmatch(r"[0-9a-f]{64}", str(sha256)) is None:
+        raise HubError(f"the Hub lists a sha256 that is none for {printable(path)}", "try later")
+    git_oid = None if sha256 or re.fullmatch(_COMMIT, str(oid)) is None else str(oid)
+    return RemoteFile(path, size, sha256, git_oid)
+
+
+def _licence(info: ModelInfo) -> str | None:
+    """Return the card's licence; ``other`` says nothing, and its name is a field of its own."""
+    licence = _card_value(info, "license")
+    return (_card_value(info, "license_name") or licence) if licence == "other" else licence
 
 
 def _card_value(info: ModelInfo, field: str) -> str | None:
@@ -290,92 +210,40 @@ def _card_value(info: ModelInfo, field: str) -> str | None:
     return printable(value) if isinstance(value, str) else None
 
 
-def _with_retries(call: Callable[[], _T], repo_id: str, revision: str | None) -> _T:
-    for wait in (*_WAITS, None):
+def _with_retries(call: Callable[[], _T], policy: Policy, repo_id: str, revision: str | None) -> _T:
+    _headers()
+    for wait in (*policy.waits, None):
         try:
             return call()
-        except (
-            OSError,
-            httpx.HTTPError,
-            httpx.InvalidURL,
-            EntryNotFoundError,
-            ValueError,
-        ) as error:
-            translated = _translate(error, repo_id, revision)
-            if wait is None or not isinstance(translated, HubError) or _final(error):
-                raise translated from error
-            time.sleep(_asked_wait(error) or wait)
+        except OfflineModeIsEnabled:
+            raise
+        except (OSError, httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            found = _web_error(error)
+            if wait is None or found.final or (found.wait or 0) > LONGEST_WAIT:
+                raise refusal(found, repo_id, revision) from error
+            time.sleep(wait if found.wait is None else found.wait)
     raise AssertionError("the last try returns or raises")
 
 
-def _translate(error: Exception, repo_id: str, revision: str | None) -> QuantpickError:
-    """Return our error for one of huggingface_hub's, which hides causes behind other errors."""
-    chain = list(_chain(error))
-    for cause in chain:
-        found = _refusal(cause, repo_id, revision)
-        if found is not None:
-            return found
-    for cause in chain:
-        if isinstance(cause, OSError) and (cause.filename or cause.errno in _DISK_FULL):
-            return DiskError(
-                f"cannot write: {cause.strerror}",
-                "free some space, or choose another --local-dir (HF_HOME for --cache)",
-            )
-    status = _status(chain)
-    if any(str(cause).startswith("Consistency check failed") for cause in chain):
-        return _wrong_length(f"a file of {repo_id}")
-    if status is not None:
-        return HubError(f"the Hub answered {status} for {repo_id}", _hub_hint(status))
-    return HubError(
-        f"cannot reach the Hub for {repo_id}: {type(chain[-1]).__name__}",
-        "check the network, HF_ENDPOINT and proxy settings, then try again",
+def _web_error(error: Exception) -> WebError:
+    """Return what huggingface_hub met, in the form that our own requests report it."""
+    response: Any = getattr(error, "response", None)
+    if not isinstance(error, HfHubHTTPError) or response is None:
+        final = isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol))
+        return WebError(type(error).__name__, final=final)
+    status, headers = int(response.status_code), response.headers
+    disabled = headers.get("X-Error-Message") == _DISABLED
+    return WebError(
+        str(status),
+        status=status,
+        code="DisabledRepo" if disabled else headers.get("X-Error-Code", ""),
+        wait=wait_of(headers),
+        final=status not in {408, _LIMITED} and status < 500,  # noqa: PLR2004 -- a server's error
     )
 
 
-def _refusal(cause: BaseException, repo_id: str, revision: str | None) -> QuantpickError | None:
-    """Return the error for a clear answer of the Hub that a further try would not change."""
-    status = _status([cause])
-    for kind, error, message, hint in _REFUSALS:
-        if isinstance(cause, kind) if isinstance(kind, type) else status == kind:
-            names = {"repo_id": repo_id, "revision": revision}
-            return error(message.format(**names), hint.format(**names))
-    return None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _status(chain: list[BaseException]) -> int | None:
-    for cause in chain:
-        if isinstance(cause, HfHubHTTPError) and cause.response is not None:
-            return int(cause.response.status_code)
-    return None
-
-
-def _asked_wait(error: BaseException) -> float | None:
-    for cause in _chain(error):
-        if isinstance(cause, HfHubHTTPError) and cause.response is not None:
-            asked: Any = cause.response.headers.get("Retry-After", "")
-            return min(float(asked), _LONGEST_WAIT) if asked.isdigit() else None
-    return None
-
-
-def _final(error: BaseException) -> bool:
-    """Whether a further try is of no use, or huggingface_hub has made enough of them itself."""
-    chain = list(_chain(error))
-    status = _status(chain)
-    if status is not None and status not in _RETRIED:
-        return True
-    final = (OfflineModeIsEnabled, LocalEntryNotFoundError, httpx.InvalidURL)
-    return any(isinstance(cause, (*final, httpx.UnsupportedProtocol)) for cause in chain)
-
-
-def _hub_hint(status: int) -> str:
-    if status == 429:  # noqa: PLR2004 -- the HTTP status is the name
-        return "the Hub limits requests: wait some minutes, or set HF_TOKEN for a higher limit"
-    return "the Hub or a proxy has trouble: try again later"
+def _hub_hint(error: WebError) -> str:
+    if error.status != _LIMITED:
+        return "the Hub or a proxy has trouble: try again later"
+    wait = "some minutes" if error.wait is None else f"{error.wait:.0f} s"
+    return f"the Hub limits requests: wait {wait}, or set HF_TOKEN for a higher limit"

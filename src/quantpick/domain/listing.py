@@ -23,11 +23,25 @@ if TYPE_CHECKING:
 
 
 class RemoteFile(NamedTuple):
-    """A file as the Hub lists it at one commit; ``sha256`` is None for files outside LFS."""
+    """A file as the Hub lists it at one commit.
+
+    ``sha256`` is None for files outside LFS, which have ``git_oid`` instead: git's sha1 of them.
+    """
 
     path: str
     size: int
     sha256: str | None
+    git_oid: str | None = None
+
+    @property
+    def digest(self) -> str | None:
+        """What the bytes are proven with, None where nothing is listed."""
+        return self.sha256 or self.git_oid
+
+    @property
+    def digest_name(self) -> str:
+        """What kind of digest it is, for a message."""
+        return "sha256" if self.sha256 else "git sha1"
 
 
 class Listing(NamedTuple):

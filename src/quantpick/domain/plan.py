@@ -5,34 +5,69 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
+from quantpick.domain.quant import parse_filename
+
 if TYPE_CHECKING:
     from quantpick.domain.licence import Licence
     from quantpick.domain.listing import Listing, QuantSet, RemoteFile
     from quantpick.domain.verdict import Recommendation
 
 
+class Target(NamedTuple):
+    """A file on disk, and the files of the repo that make it up: one, or raw byte parts in order.
+
+    ``path`` is relative, with the repo's folders.
+    """
+
+    path: str
+    parts: tuple[RemoteFile, ...]
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return sum(part.size for part in self.parts)
+
+    @property
+    def provable(self) -> bool:
+        """Whether something is listed to prove its bytes with."""
+        return all(part.digest for part in self.parts)
+
+
 class Plan(NamedTuple):
-    """The files of one quant at one commit, and the patterns that match them and nothing else."""
+    """The files of one quant at one commit, and the patterns that match them and nothing else.
+
+    ``asked`` is the revision that was asked for, None for the default branch. ``files`` may end
+    with a projector.
+    """
 
     repo_id: str
     revision: str
     label: str
     files: tuple[RemoteFile, ...]
     include: tuple[str, ...]
+    asked: str | None = None
 
     @property
     def total_bytes(self) -> int:
         """Size of all files together."""
         return sum(file.size for file in self.files)
 
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """The files on disk: raw byte parts become one, every other file is itself."""
+        raw = tuple(file for file in self.files if parse_filename(file.path).raw_part)
+        joined = (Target(_joined(raw[0].path), raw),) if raw else ()
+        others = (Target(file.path, (file,)) for file in self.files if file not in raw)
+        return (*joined, *others)
+
 
 class Fetched(NamedTuple):
-    """One file on disk. ``verified`` is False only where the Hub lists no sha256 for it.
+    """One file on disk. ``verified`` is False only where nothing is listed to prove it with.
 
     ``reused`` marks a file that was there already and needed no transfer.
     """
 
-    file: RemoteFile
+    target: Target
     local_path: str
     verified: bool
     reused: bool
@@ -77,6 +112,11 @@ def include_patterns(quant: QuantSet, listed: list[str]) -> tuple[str, ...]:
     if folder and {path for path in listed if fnmatchcase(path, pattern)} == wanted:
         return (pattern,)
     return tuple(_literal(file.path) for file in quant.files)
+
+
+def _joined(path: str) -> str:
+    """Return the name of the file that raw byte parts make up: what stands before their suffix."""
+    return path[: path.lower().rindex(".gguf") + len(".gguf")]
 
 
 def _literal(path: str) -> str:

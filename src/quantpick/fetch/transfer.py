@@ -1,14 +1,15 @@
-"""Fetching a Plan: into a staging folder first, checked there, then moved to its name.
+"""Fetching a Plan: what is missing, proven, and only then under its name.
 
-A file that fails its check is removed and never stands under the good name; a file already there
-that differs from the listing is left alone unless the user says otherwise.
+What has come of a file stays beside its place when a run ends early, and the next run goes on from
+there. A file that fails its proof is set aside and fetched once more from its first byte; a file
+already there that differs from the listing is left alone unless the user says otherwise.
 """
 
 from __future__ import annotations
 
+import errno
 import shutil
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -17,160 +18,247 @@ from quantpick import hub
 from quantpick.domain.plan import Fetched
 from quantpick.domain.progress import step
 from quantpick.domain.units import format_gb
-from quantpick.errors import DiskError, IntegrityError
-from quantpick.fetch.verify import difference
+from quantpick.errors import DiskError, IntegrityError, StoppedError
+from quantpick.fetch.engine import fetch_all
+from quantpick.fetch.part import PartFile, bytes_there, discard
+from quantpick.fetch.places import STAGING, cache_places, folder_places, publish, tidy
+from quantpick.fetch.proven import check_set, fault, note_proof, read_structure
+from quantpick.fetch.queue import Job
+from quantpick.fetch.verify import wrong_digest
+from quantpick.remote import RemoteBytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator, Sequence
+    from pathlib import Path
 
+    from quantpick.domain.header import Header
     from quantpick.domain.listing import RemoteFile
     from quantpick.domain.plan import Plan
+    from quantpick.domain.policy import Policy
     from quantpick.domain.progress import Progress
+    from quantpick.fetch.places import Place
 
-#: Folder below the target for what is being fetched; gone again when all is well.
-STAGING = ".quantpick"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def fetch_to_folder(
-    plan: Plan, local_dir: Path, progress: Progress, *, force: bool
+    plan: Plan, local_dir: Path, progress: Progress, policy: Policy, *, force: bool
 ) -> tuple[Fetched, ...]:
     """Fetch what is missing below ``local_dir`` and prove all of it.
 
     A run that another process is doing already is waited for. Raises DiskError before anything is
     fetched when the disk is too small, IntegrityError for a wrong file (a wrong file already
-    there is replaced only with ``force``), and the errors of hub.fetch_file.
+    there is replaced only with ``force``), and the errors of the Hub.
     """
-    staging = local_dir / STAGING / f"{plan.repo_id.replace('/', '--')}-{plan.revision[:12]}"
+    places = folder_places(plan, local_dir)
     try:
-        with _only_one(staging, progress):
-            staging.mkdir(parents=True, exist_ok=True)
-            try:
-                return _fetch_missing(plan, staging, local_dir, progress, force=force)
-            finally:
-                _tidy(staging, plan)
+        with _alone(places, progress):
+            return _fetch_missing(plan, places, progress, policy, force=force)
     except OSError as error:
-        raise _unwritable(local_dir, error) from error
+        raise _disk_error(local_dir, error) from error
+    finally:
+        tidy(local_dir)
 
 
-def fetch_to_cache(plan: Plan, progress: Progress) -> tuple[Fetched, ...]:
+def fetch_to_cache(plan: Plan, progress: Progress, policy: Policy) -> tuple[Fetched, ...]:
     """Fetch into huggingface_hub's cache, where llama.cpp looks too, and prove all of it."""
-    missing = [file for file in plan.files if hub.cached_path(plan, file.path) is None]
-    _check_disk(sum(file.size for file in missing), hub.cache_folder())
-    return tuple(_fetch_cached(plan, file, progress) for file in plan.files)
+    places = cache_places(plan)
+    try:
+        with _alone(places, progress):
+            # A wrong blob is nobody's own file: the cache promises the bytes of its name.
+            fetched = _fetch_missing(plan, places, progress, policy, force=True)
+            publish(plan, places)
+    except OSError as error:
+        raise _disk_error(hub.cache_folder(), error) from error
+    return fetched
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small text file beside the model. Raises DiskError."""
+    """Write a small text file beside the model: the whole of it, or nothing. Raises DiskError."""
+    written = path.with_name(f"{path.name}.new")
     try:
-        path.write_text(text, "utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written.write_text(text, "utf-8")
+        written.replace(path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        written.unlink(missing_ok=True)
+        raise _disk_error(path.parent, error) from error
 
 
 def _fetch_missing(
-    plan: Plan, staging: Path, local_dir: Path, progress: Progress, *, force: bool
+    plan: Plan, places: Sequence[Place], progress: Progress, policy: Policy, *, force: bool
 ) -> tuple[Fetched, ...]:
-    present = _present(plan, local_dir, progress, force=force)
-    missing = [file for file in plan.files if file.path not in present]
-    staged = _staged_bytes(missing, staging)
-    _check_disk(sum(file.size for file in missing) - staged, local_dir)
-    fetched = {f.path: _fetch(plan, f, staging, local_dir, progress) for f in missing}
-    return tuple((present | fetched)[file.path] for file in plan.files)
+    missing = [place for place in places if not _present(place, progress, force=force)]
+    if missing:
+        _check_disk(missing)
+        run = _Run(plan, places, policy, progress)
+        wrong = run.fetch(missing)
+        for place, what in wrong.items():
+            progress.note(f"{_name(place)} is not intact: {what}; fetching it once more")
+        for place, what in (run.fetch(list(wrong)) if wrong else {}).items():
+            raise _not_intact(plan, place, what, same=what == wrong[place])
+    return tuple(
+        Fetched(place.target, str(place.shown), place.target.provable, reused=place not in missing)
+        for place in places
+    )
 
 
-def _present(plan: Plan, local_dir: Path, progress: Progress, *, force: bool) -> dict[str, Fetched]:
-    """Return the files that are there and right. Raises IntegrityError for one that is wrong."""
-    present = {}
-    for file in plan.files:
-        path = local_dir / file.path
-        if not path.exists():
-            continue
-        wrong = _check(path, file, progress)
-        if wrong is None:
-            present[file.path] = Fetched(file, str(path), file.sha256 is not None, reused=True)
-        elif not force:
-            raise IntegrityError(
-                f"{path} is there already and is not the file that the Hub lists: {wrong}",
-                "move it away, choose another --local-dir, or replace it with --force",
-            )
-    return present
+def _present(place: Place, progress: Progress, *, force: bool) -> bool:
+    """Whether a file is there and right. Raises IntegrityError for one that is wrong."""
+    if not place.final.exists():
+        return False
+    with step(progress, f"check {_name(place)}", place.target.size) as on_bytes:
+        wrong = fault(place.final, place.target, on_bytes)
+    if wrong is not None and not force:
+        raise IntegrityError(
+            f"{place.final} is there already and is not the file that the Hub lists: {wrong}",
+            "move it away, choose another --local-dir, or replace it with --force",
+        )
+    return wrong is None
 
 
-def _staged_bytes(files: list[RemoteFile], staging: Path) -> int:
-    paths = [staging / file.path for file in files]
-    return sum(path.stat().st_size for path in paths if path.exists())
-
-
-def _check_disk(needed: int, folder: Path) -> None:
-    """Raise DiskError when a folder, which need not exist yet, has less than ``needed`` free."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+def _check_disk(places: Sequence[Place]) -> None:
+    """Raise DiskError when there is less free than what is still to come."""
+    needed = sum(place.target.size - bytes_there(place.part, place.target.size) for place in places)
+    there = next(path for path in places[0].part.absolute().parents if path.exists())
     free = shutil.disk_usage(there).free
     if needed > free:
         raise DiskError(
-            f"{format_gb(needed)} to fetch, but only {format_gb(free)} free in {folder}",
+            f"{format_gb(needed)} to fetch, but only {format_gb(free)} free in {there}",
             "free some space, choose another --local-dir, or choose a smaller quant",
         )
 
 
-def _fetch(
-    plan: Plan, file: RemoteFile, staging: Path, local_dir: Path, progress: Progress
-) -> Fetched:
-    with step(progress, f"fetch {_name(file)}", file.size) as on_bytes:
-        staged = Path(hub.fetch_file(plan, file.path, staging, on_bytes))
-    wrong = _check(staged, file, progress)
-    if wrong is not None:
-        staged.unlink(missing_ok=True)
-        raise _wrong_bytes(plan, file, wrong)
-    target = local_dir / file.path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staged.replace(target)
-    return Fetched(file, str(target), file.sha256 is not None, reused=False)
+class _Run:
+    """One Plan under way: what its tries have in common."""
+
+    def __init__(
+        self, plan: Plan, places: Sequence[Place], policy: Policy, progress: Progress
+    ) -> None:
+        self._plan, self._places = plan, places
+        self._policy, self._progress = policy, progress
+
+    def fetch(self, missing: Sequence[Place]) -> dict[Place, str]:
+        """Fetch files and give those that are proven their names; return the others and why."""
+        with ExitStack() as stack:
+            parts = {
+                place: stack.enter_context(PartFile(place.part, place.target.size))
+                for place in missing
+            }
+            wrong = self._bring(parts)
+            if wrong:
+                self._check([place for place in missing if place not in wrong])
+            else:
+                check_set(self._check(self._places, parts))
+            for place, part in parts.items():
+                if place not in wrong:
+                    _accept(place, part)
+        for place in wrong:
+            _set_aside(place)
+        return wrong
+
+    def _bring(self, parts: dict[Place, PartFile]) -> dict[Place, str]:
+        """Fetch files into their part files; return those with wrong bytes, and why."""
+        web = hub.connect(self._policy)
+        jobs = [
+            (place, Job(RemoteBytes(web, self._plan.repo_id, self._plan.revision, file), part, at))
+            for place, part in parts.items()
+            for file, at in _offsets(place)
+        ]
+        try:
+            digests = self._watch([job for _, job in jobs])
+        finally:
+            web.close()
+        wrong = {}
+        for (place, job), digest in zip(jobs, digests, strict=True):
+            what = wrong_digest(job.source.file, digest)
+            if what is not None:
+                several = len(place.target.parts) > 1
+                wrong[place] = f"{job.source.file.path}: {what}" if several else what
+        return wrong
+
+    def _watch(self, jobs: list[Job]) -> list[str]:
+        total = sum(job.size for job in jobs)
+        try:
+            with step(self._progress, _title(self._plan, jobs), total) as on_bytes:
+                return fetch_all(jobs, self._policy, on_bytes)
+        except KeyboardInterrupt:
+            kept = sum(job.arrived() for job in jobs)
+            raise StoppedError(
+                f"interrupted with {format_gb(kept)} of {format_gb(total)} there",
+                "run the same command again to go on from there",
+            ) from None
+
+    def _check(self, places: Sequence[Place], parts: Container[Place] = ()) -> dict[str, Header]:
+        """Return the headers of GGUF files whose bytes are right, by path in the repo.
+
+        Raises IntegrityError for one that is not whole: the Hub has it like that.
+        """
+        found = {}
+        for place in places:
+            path = place.part if place in parts or not place.final.exists() else place.final
+            try:
+                header = read_structure(path, place.target)
+            except IntegrityError as error:
+                raise IntegrityError(
+                    f"{error.message}; the file is like that on the Hub",
+                    f"choose another quant; what came is kept in {path}",
+                ) from error
+            if header is not None:
+                found[place.target.path] = header
+        return found
 
 
-def _fetch_cached(plan: Plan, file: RemoteFile, progress: Progress) -> Fetched:
-    cached = hub.cached_path(plan, file.path)
-    with step(progress, f"fetch {_name(file)}", file.size) as on_bytes:
-        path = Path(hub.fetch_file(plan, file.path, None, on_bytes))
-    wrong = _check(path, file, progress)
-    if wrong is not None:
-        # The cache keeps bytes under their expected sha256 and would offer them again.
-        path.resolve().unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        raise _wrong_bytes(plan, file, wrong)
-    return Fetched(file, str(path), file.sha256 is not None, reused=cached is not None)
+def _accept(place: Place, part: PartFile) -> None:
+    part.finish(place.final)
+    place.rejected.unlink(missing_ok=True)
+    if place.target.provable:
+        note_proof(place.final, place.target)
 
 
-def _check(path: Path, file: RemoteFile, progress: Progress) -> str | None:
-    with step(progress, f"check {_name(file)}", file.size) as on_bytes:
-        return difference(path, file, on_bytes)
+def _set_aside(place: Place) -> None:
+    """Keep a wrong file for a look at it, unless that leaves no room for another try."""
+    if place.target.size <= shutil.disk_usage(place.part.parent).free:
+        place.part.replace(place.rejected)
+    discard(place.part)
+
+
+def _offsets(place: Place) -> Iterator[tuple[RemoteFile, int]]:
+    at = 0
+    for file in place.target.parts:
+        yield file, at
+        at += file.size
 
 
 @contextmanager
-def _only_one(staging: Path, progress: Progress) -> Iterator[None]:
-    """Hold the lock beside a staging folder; wait for another process that holds it, and say so."""
-    lock = staging.with_name(f"{staging.name}.lock")
-    guard = FileLock(lock)
-    _acquire(guard, lock.parent, progress)
-    try:
+def _alone(places: Sequence[Place], progress: Progress) -> Iterator[None]:
+    """Hold the locks of all places, in one order for all processes; say so when that takes long."""
+    with ExitStack() as stack:
+        for lock in sorted({place.lock for place in places}):
+            guard = FileLock(lock)
+            _acquire(guard, lock, progress)
+            stack.callback(_release, guard, lock)
         yield
-    finally:
-        # Removed while it is held: who opens it later opens another, who waits for it notices.
+
+
+def _release(guard: FileLock, lock: Path) -> None:
+    # Removed while it is held: who opens it later opens another, who waits for it notices. Those of
+    # the cache are huggingface_hub's, which leaves them.
+    if lock.parent.name == STAGING:
         with suppress(OSError):
             lock.unlink()
-        guard.release()
-        with suppress(OSError):  # another quant may be under way beside it
-            lock.parent.rmdir()
+    guard.release()
 
 
-def _acquire(guard: FileLock, folder: Path, progress: Progress) -> None:
+def _acquire(guard: FileLock, lock: Path, progress: Progress) -> None:
     said = False
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        lock.parent.mkdir(parents=True, exist_ok=True)
         try:
             guard.acquire(timeout=1)
         except Timeout:
             if not said:
-                progress.note("another quantpick fetches the same files; waiting for it")
+                progress.note("another process fetches the same files; waiting for it")
             said = True
         except FileNotFoundError:
             # The other process is done and has removed the folder: make it again.
@@ -179,26 +267,34 @@ def _acquire(guard: FileLock, folder: Path, progress: Progress) -> None:
             return
 
 
-def _unwritable(path: Path, error: OSError) -> DiskError:
+def _disk_error(folder: Path, error: OSError) -> DiskError:
+    if error.errno in _FULL:
+        return DiskError(
+            f"the disk of {folder} is full; what has come is kept",
+            "free some space and run the same command again, or choose a smaller quant",
+        )
     return DiskError(
-        f"cannot write {path}: {error.strerror or error}", "choose another folder with --local-dir"
+        f"cannot write {error.filename or folder}: {error.strerror or error}",
+        "choose another folder with --local-dir (HF_HOME for --cache)",
     )
 
 
-def _wrong_bytes(plan: Plan, file: RemoteFile, wrong: str) -> IntegrityError:
+def _not_intact(plan: Plan, place: Place, what: str, *, same: bool) -> IntegrityError:
+    kept = f"; it is set aside as {place.rejected}" if place.rejected.exists() else ""
+    if same:
+        hint = "twice the same wrong bytes: the repo or a mirror is at fault; choose another"
+    else:
+        hint = "twice other wrong bytes: a proxy, the network or the disk is at fault; try again"
     return IntegrityError(
-        f"{file.path} of {plan.repo_id} is not intact: {wrong}; it was removed",
-        "run the same command again; if it repeats, the repo or a proxy is at fault",
+        f"{place.target.path} of {plan.repo_id} is not intact: {what}{kept}", hint
     )
 
 
-def _tidy(staging: Path, plan: Plan) -> None:
-    """Remove the staging folder unless it holds whole files that a next run can use."""
-    with suppress(OSError):  # a name too long for this disk
-        if any((staging / file.path).exists() for file in plan.files):
-            return
-    shutil.rmtree(staging, ignore_errors=True)
+def _title(plan: Plan, jobs: Sequence[Job]) -> str:
+    if len(jobs) == 1:
+        return f"fetch {jobs[0].source.file.path.rpartition('/')[2]}"
+    return f"fetch {plan.label}, {len(jobs)} files"
 
 
-def _name(file: RemoteFile) -> str:
-    return file.path.rpartition("/")[2]
+def _name(place: Place) -> str:
+    return place.target.path.rpartition("/")[2]

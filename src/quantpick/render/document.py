@@ -14,10 +14,9 @@ from quantpick.domain.need import Need
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from quantpick.domain.listing import RemoteFile
     from quantpick.domain.memory import Memory, Use
     from quantpick.domain.model import Model, QuantFile, Reference
-    from quantpick.domain.plan import Download, Fetched
+    from quantpick.domain.plan import Download, Fetched, Target
     from quantpick.domain.verdict import Reason, Recommendation, Verdict
     from quantpick.errors import QuantpickError
 
@@ -115,14 +114,14 @@ def files_record(model: Model, reference: Reference) -> Record:
 def download_record(result: Download) -> Record:
     """Return a download: the plan, and each file that is on disk (none for a dry run)."""
     plan, answer = result.plan, result.recommendation
-    done = {fetched.file.path: fetched for fetched in result.files}
+    done = {fetched.target.path: fetched for fetched in result.files}
     return {
         "repo_id": plan.repo_id,
         "revision": plan.revision,
         "label": plan.label,
         "include": list(plan.include),
         "total_bytes": plan.total_bytes,
-        "files": [_remote_file(file, done.get(file.path)) for file in plan.files],
+        "files": [_target(target, done.get(target.path)) for target in plan.targets],
         "local_dir": result.local_dir,
         "dry_run": result.dry_run,
         "license": result.licence.licence_id,
@@ -132,11 +131,15 @@ def download_record(result: Download) -> Record:
     }
 
 
-def _remote_file(file: RemoteFile, fetched: Fetched | None) -> Record:
+def _target(target: Target, fetched: Fetched | None) -> Record:
+    parts = [
+        {"path": part.path, "bytes": part.size, "sha256": part.sha256} for part in target.parts
+    ]
     return {
-        "path": file.path,
-        "bytes": file.size,
-        "sha256": file.sha256,
+        "path": target.path,
+        "bytes": target.size,
+        "sha256": target.parts[0].sha256 if len(parts) == 1 else None,
+        "parts": parts if len(parts) > 1 else [],
         "verified": fetched is not None and fetched.verified,
         "local_path": fetched.local_path if fetched else None,
         "reused": fetched is not None and fetched.reused,

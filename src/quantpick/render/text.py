@@ -194,15 +194,15 @@ def print_download(result: Download) -> None:
     """Print the files that are on disk, or would be fetched, and the line that runs them."""
     console, plan = _console(), result.plan
     console.print(_plain(f"{plan.label} of {plan.repo_id} at commit {plan.revision}"))
-    paths = {fetched.file.path: fetched for fetched in result.files}
-    for file in plan.files:
-        fetched = paths.get(file.path)
+    paths = {fetched.target.path: fetched for fetched in result.files}
+    for target in plan.targets:
+        fetched = paths.get(target.path)
         state = "would be fetched"
         if fetched is not None:
             checked = "sha256 verified" if fetched.verified else "size only: the Hub has no sha256"
             state = f"{checked}, was there already" if fetched.reused else checked
-        where = fetched.local_path if fetched else file.path
-        console.print(_plain(f"{where}  {file.size} bytes ({format_gb(file.size)})  {state}"))
+        where = fetched.local_path if fetched else target.path
+        console.print(_plain(f"{where}  {target.size} bytes ({format_gb(target.size)})  {state}"))
     console.print(_plain(f"licence: {result.licence.name}"))
     if result.licence.notice:
         console.print(_plain(f"notice: {result.licence.notice}"))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quantpick import gguf_header, hub
+from quantpick.domain.policy import Policy
+from quantpick.remote import RemoteBytes, read_range
 from quantpick.sources import header_cache
 
 if TYPE_CHECKING:
     from quantpick.domain.header import Header
-    from quantpick.domain.listing import Listing, QuantSet, RemoteFile
+    from quantpick.domain.listing import Listing, QuantSet
 
 #: Bytes of the first request, and of the first for a further shard, which has no key-values to
 #: speak of. A tokenizer takes some requests more; past 16 MiB, where no known header reaches, they
@@ -23,23 +25,28 @@ _FAR = 16 << 20
 def read_remote(listing: Listing, quant: QuantSet) -> Header:
     """Return the header of a quant, with the tables of all its shards.
 
-    Raises IntegrityError for a header that is wrong and the errors of hub.fetch_range.
+    Raises IntegrityError for a header that is wrong and the errors of remote.read_range.
     """
     cached = header_cache.load(listing, quant)
     if cached is not None:
         return cached
+    policy = Policy()
+    web = hub.connect(policy)
     firsts = [_FIRST, *[_FIRST_OF_SHARD] * (len(quant.files) - 1)]
+    sources = [RemoteBytes(web, listing.repo_id, listing.revision, file) for file in quant.files]
     headers = [
-        _read_one(listing, file, first) for file, first in zip(quant.files, firsts, strict=True)
+        _read_one(source, first, policy) for source, first in zip(sources, firsts, strict=True)
     ]
     header = gguf_header.join_shards(headers, [file.path for file in quant.files])
     header_cache.store(listing, quant, header)
     return header
 
 
-def _read_one(listing: Listing, file: RemoteFile, first: int) -> Header:
+def _read_one(source: RemoteBytes, first: int, policy: Policy) -> Header:
+    file = source.file
+
     def fetch(start: int, least: int) -> bytes:
         step = first if start == 0 else max(_NEXT, start // 4 if start > _FAR else 0)
-        return hub.fetch_range(listing, file, start, min(max(least, step), file.size - start))
+        return read_range(source, start, min(max(least, step), file.size - start), policy)
 
     return gguf_header.parse_header(fetch, file.size, file.path)

@@ -1,0 +1,125 @@
+"""Where the files of a Plan go: a folder with the repo's paths, or huggingface_hub's cache.
+
+Both have a place for a file under way and one for a file that failed its proof, so that the good
+name is given last.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from quantpick import hub
+from quantpick.errors import HubError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from quantpick.domain.plan import Plan, Target
+
+#: Folder below the target for what is under way; gone again when all is well.
+STAGING = ".quantpick"
+
+#: Bytes of a file's name on common file systems, less what is put behind it while it is under way.
+_LONGEST_NAME = 255 - len(".0123456789ab.part.json.new")
+
+
+class Place(NamedTuple):
+    """Where one target is, or will be.
+
+    ``shown`` is the path that a user sees, ``final`` the file that holds the bytes; in the cache
+    the first is a link to the second. ``lock`` is held while any of it changes.
+    """
+
+    target: Target
+    shown: Path
+    final: Path
+    part: Path
+    rejected: Path
+    lock: Path
+
+
+def folder_places(plan: Plan, folder: Path) -> list[Place]:
+    """Return the places of a plan's files below a folder."""
+    return [_folder_place(target, folder) for target in plan.targets]
+
+
+def cache_places(plan: Plan) -> list[Place]:
+    """Return the places of a plan's files in the Hub cache, which is known by digest.
+
+    Raises UsageError for raw byte parts and HubError where the Hub lists no digest.
+    """
+    return [_cache_place(plan, target) for target in plan.targets]
+
+
+def publish(plan: Plan, places: list[Place]) -> None:
+    """Show what is in the cache under the repo's paths, as huggingface_hub does. Raises OSError."""
+    root = hub.repo_cache(plan.repo_id)
+    for place in places:
+        if place.shown != place.final and not place.shown.exists():
+            _link(place.shown, place.final)
+    if places[0].shown == places[0].final or hub.is_commit(plan.asked):
+        return
+    ref = root / "refs" / (plan.asked or "main")
+    if not ref.exists() or ref.read_text("utf-8") != plan.revision:
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        written = ref.with_name(f"{ref.name}.{os.getpid()}.tmp")
+        written.write_text(plan.revision, "utf-8")
+        written.replace(ref)
+
+
+def tidy(folder: Path) -> None:
+    """Remove the staging folder below a folder once nothing is left in it."""
+    with suppress(OSError):
+        (folder / STAGING).rmdir()
+
+
+def _folder_place(target: Target, folder: Path) -> Place:
+    staging, name = folder / STAGING, target.path.rpartition("/")[2]
+    # Several folders of a repo may hold files of one name.
+    mark = (target.parts[0].digest or target.path.encode().hex())[:12]
+    base = name.encode()[:_LONGEST_NAME].decode("utf-8", "ignore") + f".{mark}"
+    return Place(
+        target=target,
+        shown=folder / target.path,
+        final=folder / target.path,
+        part=staging / f"{base}.part",
+        rejected=staging / f"{base}.rejected",
+        lock=staging / f"{base}.lock",
+    )
+
+
+def _cache_place(plan: Plan, target: Target) -> Place:
+    if len(target.parts) > 1:
+        raise UsageError(
+            f"{plan.label} of {plan.repo_id} has to be joined from {len(target.parts)} raw parts, "
+            "and the Hub cache holds files as the Hub has them",
+            "leave out --cache",
+        )
+    blob = target.parts[0].digest
+    if blob is None:
+        raise HubError(
+            f"the Hub lists no sha256 of {target.path}, which the cache goes by",
+            "leave out --cache",
+        )
+    root = hub.repo_cache(plan.repo_id)
+    return Place(
+        target=target,
+        shown=root / "snapshots" / plan.revision / target.path,
+        final=root / "blobs" / blob,
+        part=root / "blobs" / f"{blob}.quantpick.part",
+        rejected=root / "blobs" / f"{blob}.quantpick.rejected",
+        lock=hub.cache_lock(plan.repo_id, blob),
+    )
+
+
+def _link(shown: Path, blob: Path) -> None:
+    shown.parent.mkdir(parents=True, exist_ok=True)
+    shown.unlink(missing_ok=True)
+    try:
+        shown.symlink_to(os.path.relpath(blob, shown.parent))
+    except OSError:
+        # Windows without the right to make links: huggingface_hub moves the file there too.
+        shutil.move(blob, shown)
