@@ -161,7 +161,8 @@ def download(  # noqa: PLR0913 -- each is a flag of its own
     ``revision`` overrides one in the SPEC. The label ``auto`` is the recommendation for the
     machine that ``host`` returns; it is called for that label only.
     """
-    from quantpick.domain.listing import find_quant
+    from quantpick.domain.listing import find_file, find_quant
+    from quantpick.domain.offer import check_offered, find_projector
     from quantpick.domain.plan import Download, plan_download
     from quantpick.domain.progress import Silent
 
@@ -170,7 +171,7 @@ def download(  # noqa: PLR0913 -- each is a flag of its own
     if parsed.path is not None:
         raise UsageError(f"{spec} is a path, not a repo", "write OWNER/REPO:LABEL")
     repo_id = _repo_id(parsed)
-    if parsed.label is None:
+    if parsed.label is None and parsed.file is None:
         raise UsageError(
             f"{spec} names no quant", f"write {spec}:LABEL, or {spec}:auto for the recommended one"
         )

@@ -159,7 +159,11 @@ def refusal(error: WebError, repo_id: str, revision: str | None) -> QuantpickErr
 def _headers() -> dict[str, str]:
     if offline():
         raise HubError("HF_HUB_OFFLINE is set, so the Hub is not asked", "unset HF_HUB_OFFLINE")
-    headers: dict[str, str] = build_hf_headers(library_name="quantpick")
+    try:
+        headers: dict[str, str] = build_hf_headers(library_name="quantpick")
+    except OSError:
+        # The file with the token cannot be read: then there is none.
+        headers = build_hf_headers(library_name="quantpick", token=False)
     if not all(text.isascii() for text in headers.values()):
         raise AccessError(
             "the token cannot be sent: it holds characters that no token has", "check HF_TOKEN"
@@ -183,7 +187,7 @@ def _tree_files(api: HfApi, repo_id: str, commit: str, policy: Policy) -> Iterat
     session.timeout = policy.timeout
     try:
         for entry in api.list_repo_tree(repo_id, revision=commit, recursive=True):
-            if isinstance(entry, RepoFile) and isinstance(entry.size, int) and entry.size >= 0:
+            if isinstance(entry, RepoFile) and entry.size >= 0:
                 yield _remote_file(entry, entry.path, entry.size)
     finally:
         session.timeout = unlimited

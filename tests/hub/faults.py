@@ -32,6 +32,11 @@ class Fault:
             return start < self.at + self.n and self.at < stop
         return self.kind == "slow" or self.at < stop - start
 
+    def moved(self, start: int, stop: int, size: int) -> tuple[int, int]:
+        """Return a part of a file moved by this fault, as far as the file goes."""
+        start = min(max(start + self.at, 0), size - 1)
+        return start, min(max(stop + self.at, start + 1), size)
+
     def flipped(self, data: bytes, start: int) -> bytes:
         """Return data from offset `start` of a file with this fault's bytes inverted."""
         low, high = max(self.at - start, 0), max(self.at + self.n - start, 0)
@@ -57,6 +62,16 @@ def status(
     """Answer with this status and no more; without `x_error_code` the answer is a bare one."""
     extra = {"X-Error-Code": x_error_code} if x_error_code else {}
     return Fault("status", code=code, headers={**extra, **(headers or {})}, **where)
+
+
+def redirect_to(url: str, **where: Unpack[Where]) -> Fault:
+    """Redirect to this address instead of the CDN, for files that there are."""
+    return Fault("redirect", headers={"Location": url}, **where)
+
+
+def redirect_loop(**where: Unpack[Where]) -> Fault:
+    """Redirect from a file to the same address again."""
+    return Fault("redirect", **where)
 
 
 def missing_on_cdn(**where: Unpack[Where]) -> Fault:
@@ -90,6 +105,11 @@ def short(by: int, **where: Unpack[Where]) -> Fault:
     return _body("short", where, n=by)
 
 
+def extra(n: int, **where: Unpack[Where]) -> Fault:
+    """Announce and send a file that is `n` zeros longer than listed."""
+    return _body("extra", where, n=n)
+
+
 def slow(bytes_per_second: int, **where: Unpack[Where]) -> Fault:
     """Send a body at a steady low speed."""
     return _body("slow", where, n=bytes_per_second)
@@ -103,6 +123,21 @@ def stall(after: int, seconds: float, **where: Unpack[Where]) -> Fault:
 def no_range(**where: Unpack[Where]) -> Fault:
     """Take no notice of a Range and answer 200 with the whole file."""
     return _body("no_range", where)
+
+
+def wrong_range(shift: int = 0, total: int = 0, **where: Unpack[Where]) -> Fault:
+    """Answer a Range with the bytes `shift` further on, or out of `total`, and say so."""
+    return _body("wrong_range", where, at=shift, n=total)
+
+
+def html(**where: Unpack[Where]) -> Fault:
+    """Answer 200 with a page as a captive portal does: for files, or `server=None` for all."""
+    return _body("html", where)
+
+
+def limit_connections(n: int, **where: Unpack[Where]) -> Fault:
+    """Answer 503 to whoever asks for a file while `n` are being sent already."""
+    return _body("limit", where, n=n)
 
 
 def _body(kind: str, where: Where, at: int = 0, n: int = 0, seconds: float = 0) -> Fault:

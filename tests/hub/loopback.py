@@ -7,33 +7,26 @@ where and whether the token went with it. Faults are armed by the test and hit w
 
 from __future__ import annotations
 
-import re
 import socket
-import struct
 import sys
 import threading
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 from urllib.parse import unquote
 
-from tests.hub.protocol import (
-    BLOCK,
-    Answers,
-    File,
-    Headers,
-    Reply,
-    Repo,
-    Request,
-    json_reply,
-    make_file,
-)
+from tests.hub import xet
+from tests.hub.answers import Answers
+from tests.hub.limits import RequestWindow
+from tests.hub.protocol import Repo, Request, make_file
+from tests.hub.sending import Handler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from email.message import Message
-    from pathlib import Path
     from types import TracebackType
 
     from tests.hub.faults import Fault, Server
@@ -58,6 +51,21 @@ class About(TypedDict, total=False):
     base_model: str | None
     gated: bool
     info: Mapping[str, object]  # adds to, or replaces, fields of the model info
+    no_blobs: bool  # tells no sizes in the model info, whatever is asked, as some mirrors do
+    claims: Mapping[str, str]  # the sha256 that listings tell of a large file, not the true one
+    xet: bool  # keeps the large files in a Xet storage as well, and announces it
+
+
+@dataclass
+class _Armed:
+    """A fault, how often it hit, and the transfers that a connection limit has room for."""
+
+    fault: Fault
+    hits: int = 0
+    room: threading.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.room = threading.Semaphore(self.fault.n if self.fault.kind == "limit" else 0)
 
 
 class LoopbackHub:
@@ -68,9 +76,11 @@ class LoopbackHub:
         self.log: list[LoggedRequest] = []
         self.closing = threading.Event()
         self.answers = Answers(accepted_token, page_size)
-        self._armed: list[tuple[Fault, list[None]]] = []
+        self._armed: list[_Armed] = []
         self._lock = threading.Lock()
-        self._servers: list[_Listener] = [_Listener(self, "hub"), _Listener(self, "cdn")]
+        self._cleanup = ExitStack()
+        self._xet_folder: Path | None = None
+        self._servers: list[Listener] = [Listener(self, "hub"), Listener(self, "cdn")]
         self.endpoint, self.cdn_endpoint = (server.url for server in self._servers)
         self.answers.endpoint, self.answers.cdn_endpoint = self.endpoint, self.cdn_endpoint
 
@@ -92,6 +102,9 @@ class LoopbackHub:
             server.shutdown()
             server.server_close()
             server.cut_connections()
+        self._cleanup.close()
+
+    # What it holds
 
     def add_repo(
         self,
@@ -108,16 +121,70 @@ class LoopbackHub:
         reachable by its own sha.
         """
         repo = self.answers.repos.setdefault(repo_id, Repo(repo_id))
-        repo.commits[sha] = {path: make_file(path, source) for path, source in files.items()}
+        made = {path: make_file(path, source) for path, source in files.items()}
+        large = {path: file.source for path, file in made.items() if file.is_lfs}
+        repo.xet = about.get("xet", False)
+        claims, hashes = about.get("claims", {}), self._seed(large) if repo.xet else {}
+        repo.contents[sha] = made
+        repo.commits[sha] = {
+            path: file.listed(claims.get(path), hashes.get(path)) for path, file in made.items()
+        }
         repo.refs[revision] = sha
+        repo.no_blobs = about.get("no_blobs", False)
         repo.gated, repo.extra = about.get("gated", False), dict(about.get("info", {}))
         given = {"license": about.get("license"), "base_model": about.get("base_model")}
         repo.card = {name: value for name, value in given.items() if value}
 
+    def replace_bytes(self, repo_id: str, path: str, data: bytes) -> None:
+        """Serve other bytes for a file of all commits, while listings stay as they are.
+
+        A Xet storage keeps what it has.
+        """
+        contents = self.answers.repos[repo_id].contents.values()
+        for files in [files for files in contents if path in files]:
+            files[path] = make_file(path, data)
+
+    @property
+    def xet_folder(self) -> Path:
+        """Where the Xet storage is, for tests that spoil it; made at the first use."""
+        if self._xet_folder is None:
+            self._xet_folder = Path(self._cleanup.enter_context(TemporaryDirectory()))
+            self.answers.cas_url = xet.cas_url(self._xet_folder)
+        return self._xet_folder
+
+    def _seed(self, files: Mapping[str, bytes | Path]) -> dict[str, str]:
+        return xet.seed(self.xet_folder, files)
+
+    # What runs out
+
+    @property
+    def link_lifetime(self) -> float | None:
+        """Seconds for which a link to the CDN holds from when it is given; None is for ever."""
+        return self.answers.links.lifetime
+
+    @link_lifetime.setter
+    def link_lifetime(self, seconds: float | None) -> None:
+        self.answers.links.lifetime = seconds
+
+    def expire_links(self) -> None:
+        """End all links to the CDN that were given so far."""
+        self.answers.links.expire()
+
+    @property
+    def api_limit(self) -> int | None:
+        """The requests to /api that are answered; then a second of 429s. Setting it starts anew."""
+        return self.answers.window.limit
+
+    @api_limit.setter
+    def api_limit(self, limit: int | None) -> None:
+        self.answers.window = RequestWindow(limit)
+
+    # What goes wrong, and what was asked
+
     def add_fault(self, fault: Fault) -> None:
         """Arm a fault; those armed first are tried first."""
         with self._lock:
-            self._armed.append((fault, []))
+            self._armed.append(_Armed(fault))
 
     def clear_faults(self) -> None:
         """Disarm all faults, for the second act of a test."""
@@ -131,14 +198,35 @@ class LoopbackHub:
 
     def take_faults(self, request: Request, wanted: Callable[[Fault], bool]) -> list[Fault]:
         """Find the armed faults that hit this request, and count the hit."""
+        return self._take(request, lambda armed: wanted(armed.fault))
+
+    def admit(self, request: Request) -> ExitStack | None:
+        """Count a transfer in, until what is returned is closed; None if a limit has no room."""
+        slots = ExitStack()
+
+        def full(armed: _Armed) -> bool:
+            if armed.fault.kind != "limit":
+                return False
+            if not armed.room.acquire(blocking=False):
+                return True
+            slots.callback(armed.room.release)
+            return False
+
+        if not self._take(request, full):
+            return slots
+        slots.close()
+        return None
+
+    def _take(self, request: Request, wanted: Callable[[_Armed], bool]) -> list[Fault]:
         target = unquote(request.target)
         hits = []
         with self._lock:
-            for fault, used in self._armed:
+            for armed in self._armed:
+                fault = armed.fault
                 here = fault.server in (None, request.server) and fault.path in target
-                left = fault.times is None or len(used) < fault.times
-                if here and left and fault.method in (None, request.method) and wanted(fault):
-                    used.append(None)
+                left = fault.times is None or armed.hits < fault.times
+                if here and left and fault.method in (None, request.method) and wanted(armed):
+                    armed.hits += 1
                     hits.append(fault)
         return hits
 
@@ -149,12 +237,14 @@ class LoopbackHub:
         self.log.append(LoggedRequest(*place, span, token, code))
 
 
-class _Listener(ThreadingHTTPServer):
+class Listener(ThreadingHTTPServer):
+    """One of the two servers, with the connections that it holds."""
+
     daemon_threads = True
     request_queue_size = 128
 
     def __init__(self, hub: LoopbackHub, role: Server) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), Handler)
         self.hub = hub
         self.role: Server = role
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -172,117 +262,3 @@ class _Listener(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
                 continue
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: _Listener
-
-    def setup(self) -> None:
-        super().setup()
-        self.server.open_sockets.add(self.connection)
-
-    def finish(self) -> None:
-        self.server.open_sockets.discard(self.connection)
-        super().finish()
-
-    def log_message(self, *_args: object, **_named: object) -> None:
-        """Say nothing: the hub's own log is what tests read."""
-
-    def do_GET(self) -> None:
-        self._serve(Request(self.server.role, self.command, self.path, self.headers))
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def _serve(self, request: Request) -> None:
-        hub = self.server.hub
-        hangs = hub.take_faults(request, lambda fault: fault.kind == "hang")
-        if hangs:
-            hub.note(request, 0)
-            if hub.closing.wait(hangs[0].seconds):
-                self.close_connection = True
-                return
-        reply = hub.answers.answer(request)
-        if failed := hub.take_faults(request, lambda fault: fault.kind == "status")[:1]:
-            reply = json_reply({"error": "Armed by the test"}, failed[0].code)
-            reply.headers.update(failed[0].headers)
-        self._send(request, reply, quiet=bool(hangs))
-
-    def _send(self, request: Request, reply: Reply, *, quiet: bool) -> None:
-        hub, size = self.server.hub, reply.body.size
-        kinds = ("short", "no_range") if "Range" in request.headers else ("short",)
-        faults = hub.take_faults(request, lambda fault: fault.kind in kinds)
-        size = max(0, size - sum(fault.n for fault in faults))
-        ignore = reply.status != 200 or any(fault.kind == "no_range" for fault in faults)
-        span = None if ignore else _span(request.headers, size, reply.headers.get("ETag"))
-        code, headers, (start, stop) = _ranged(reply, span, size)
-        if not quiet:
-            hub.note(request, code)
-        self.send_response(code)
-        for name, value in {**headers, "Content-Length": str(stop - start)}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if request.method != "HEAD":
-            self._send_body(request, reply.body, start, stop)
-
-    def _send_body(self, request: Request, file: File, start: int, stop: int) -> None:
-        kinds = ("drop", "reset", "slow", "stall", "corrupt")
-        faults = {
-            fault.kind: fault
-            for fault in self.server.hub.take_faults(
-                request, lambda fault: fault.kind in kinds and fault.touches(start, stop)
-            )
-        }
-        cut = faults.get("reset") or faults.get("drop")
-        end = stop if cut is None else start + cut.at
-        pause = faults.get("stall")
-        middle = start if pause is None else min(start + pause.at, end)
-        self._stream(file, start, middle, faults)
-        if pause:
-            self.server.hub.closing.wait(pause.seconds)
-        self._stream(file, middle, end, faults)
-        if cut:
-            self._cut(hard=cut.kind == "reset")
-
-    def _stream(self, file: File, start: int, stop: int, faults: Mapping[str, Fault]) -> None:
-        rate = faults["slow"].n if "slow" in faults else 0
-        damage = faults.get("corrupt")
-        for data in file.read(start, stop, max(1, rate // 20) if rate else BLOCK):
-            self.wfile.write(damage.flipped(data, start) if damage else data)
-            start += len(data)
-            if rate:
-                self.server.hub.closing.wait(len(data) / rate)
-
-    def _cut(self, *, hard: bool) -> None:
-        """End the connection early; a reset waits a moment so that the bytes get there first."""
-        self.close_connection = True
-        if hard:
-            self.server.hub.closing.wait(0.05)
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            socket.close(self.connection.detach())
-
-
-def _span(headers: Message, size: int, etag: str | None) -> tuple[int, int] | None:
-    """Read a Range header as start and stop; None if the whole file is to be sent."""
-    found = re.fullmatch(r"bytes=(\d*)-(\d*)", headers.get("Range") or "")
-    if not found or found.groups() == ("", "") or headers.get("If-Range", etag) != etag:
-        return None
-    first, last = found.groups()
-    if not first:
-        return max(0, size - int(last)), size
-    return int(first), min(int(last) + 1, size) if last else size
-
-
-def _ranged(
-    reply: Reply, span: tuple[int, int] | None, size: int
-) -> tuple[int, Headers, tuple[int, int]]:
-    """Turn a whole answer into the part that was asked for."""
-    if span is None:
-        ranges = {"Accept-Ranges": "bytes"} if reply.status == 200 else {}
-        return reply.status, {**reply.headers, **ranges}, (0, size)
-    if span[0] >= span[1]:
-        return 416, {"Content-Range": f"bytes */{size}"}, (0, 0)
-    place = f"bytes {span[0]}-{span[1] - 1}/{size}"
-    return 206, {**reply.headers, "Content-Range": place}, span

@@ -6,20 +6,20 @@ write to the terminal, is never part of a quant.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from quantpick.domain.names import near_hint, unsafe_path
+from quantpick.domain.names import near_hint, printable, unsafe_path
 from quantpick.domain.quant import (
     FileKind,
     canonical_label,
     matching_labels,
     parse_filename,
+    set_name,
 )
 from quantpick.errors import IntegrityError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 class RemoteFile(NamedTuple):
@@ -66,16 +66,11 @@ def quant_sets(listing: Listing) -> dict[str, list[QuantSet]]:
 
     Projectors, drafts and other companions are left out, and so is an incomplete shard set.
     """
-    groups: dict[tuple[str, str], list[RemoteFile]] = {}
-    for file in listing.files:
-        name = parse_filename(file.path)
-        if name.kind is FileKind.MODEL and name.label and not unsafe_path(file.path):
-            groups.setdefault((name.label, _set_name(file.path)), []).append(file)
     sets: dict[str, list[QuantSet]] = {}
-    for (label, _), files in groups.items():
-        shards = _complete(files)
-        if shards is not None:
-            sets.setdefault(label, []).append(QuantSet(label, shards))
+    for files in _groups(listing):
+        label, pieces = parse_filename(files[0].path).label, _complete(files)
+        if label and pieces is not None:
+            sets.setdefault(label, []).append(QuantSet(label, pieces))
     return sets
 
 
@@ -94,6 +89,25 @@ def find_quant(listing: Listing, label: str) -> QuantSet:
     raise _missing(listing, canonical_label(label) or label, sets)
 
 
+def find_file(listing: Listing, path: str) -> QuantSet:
+    """Return the quant that a listed file is, or is a piece of, whatever it is for.
+
+    Its label is that of its name, or else the name. Raises NotFoundError with near paths, and
+    IntegrityError for an unsafe name or a missing shard.
+    """
+    known = {file.path: file for file in listing.files}
+    if path not in known:
+        near = near_hint(path, [name for name in known if parse_filename(name).kind != "other"])
+        raise NotFoundError(f"{listing.repo_id} has no file {path}", near)
+    if unsafe_path(path):
+        raise _unsafe(listing, path)
+    files = [file for file in listing.files if set_name(file.path) == set_name(path)]
+    pieces, label = _complete(files), parse_filename(path).label or path.rpartition("/")[2]
+    if pieces is None:
+        raise _incomplete(listing, label, files)
+    return QuantSet(label, pieces)
+
+
 def no_quants(repo_id: str) -> NotFoundError:
     """Return the error for a repo of which no quant can be offered."""
     return NotFoundError(
@@ -102,21 +116,30 @@ def no_quants(repo_id: str) -> NotFoundError:
     )
 
 
-def _set_name(path: str) -> str:
-    """Return the path without its shard number: equal for the shards of one set."""
-    return re.sub(r"-\d+-of-(\d+)(?=\.gguf$)", r"-of-\1", path, flags=re.IGNORECASE)
+def _groups(listing: Listing) -> Iterable[list[RemoteFile]]:
+    """Return the files of models with a label and a safe name, those of one set together."""
+    groups: dict[tuple[str | None, str], list[RemoteFile]] = {}
+    for file in listing.files:
+        name = parse_filename(file.path)
+        if name.kind is FileKind.MODEL and name.label and not unsafe_path(file.path):
+            groups.setdefault((name.label, set_name(file.path)), []).append(file)
+    return groups.values()
 
 
 def _complete(files: Sequence[RemoteFile]) -> tuple[RemoteFile, ...] | None:
-    """Return a set's files in shard order, None where one is missing or doubled."""
+    """Return a set's files in their order, None where one is missing or doubled.
+
+    Raw byte parts with letters do not say how many they are: they have to begin with the first and
+    leave none out, and what they make up is checked once it is there.
+    """
     names = {parse_filename(file.path): file for file in files}
     first = next(iter(names))
-    if any(name.raw_part for name in names):
+    if first.shard_index is None:
+        return tuple(files) if len(files) == 1 and not first.raw_part else None
+    if first.shard_count is None and not first.raw_part:
         return None
-    if first.shard_count is None:
-        return tuple(files) if len(files) == 1 else None
     by_index = {name.shard_index: file for name, file in names.items()}
-    wanted = range(1, first.shard_count + 1)
+    wanted = range(1, (first.shard_count or len(files)) + 1)
     if len(files) != len(wanted) or any(index not in by_index for index in wanted):
         return None
     return tuple(by_index[index] for index in wanted)
@@ -128,7 +151,7 @@ def _ambiguous(listing: Listing, label: str, found: Sequence[QuantSet]) -> NotFo
     if len(labels) > 1:
         hint = f"ask for one of {', '.join(labels)}"
     else:
-        hint = f"fetch one by its path: hf download {listing.repo_id} PATH"
+        hint = f"name one by its path: quantpick download {listing.repo_id}:PATH"
     return NotFoundError(f"{label} matches {len(found)} quants of {listing.repo_id}: {names}", hint)
 
 
@@ -136,32 +159,40 @@ def _missing(
     listing: Listing, label: str, sets: Mapping[str, Sequence[QuantSet]]
 ) -> NotFoundError | IntegrityError:
     """Return the error for a label of which no usable quant exists: why, and what there is."""
-    named = [file.path for file in listing.files if _is_model_of(file.path, label)]
-    if any(unsafe_path(path) for path in named):
-        return IntegrityError(
-            f"{listing.repo_id} lists {label} under a file name that is not safe to write",
-            "do not download from this repo; choose another quantizer's repo of the model",
-        )
-    if any(parse_filename(path).raw_part for path in named):
-        return NotFoundError(
-            f"{label} of {listing.repo_id} is cut into raw byte parts, which quantpick cannot join",
-            "choose another quant, or fetch the parts by hand and join them with cat",
-        )
+    named = [file for file in listing.files if _is_model_of(file.path, label)]
+    if any(unsafe_path(file.path) for file in named):
+        return _unsafe(listing, label)
     if named:
-        count = parse_filename(named[0]).shard_count or len(named)
-        return IntegrityError(
-            f"{label} of {listing.repo_id} is incomplete: {len(named)} of {count} shards are there",
-            "choose another quant, or try again later: an upload may be under way",
-        )
+        return _incomplete(listing, label, named)
     if not sets:
         return no_quants(listing.repo_id)
-    return NotFoundError(
-        f"{listing.repo_id} has no quant {label}",
-        near_hint(label, sets),
-        f"run: quantpick list {listing.repo_id}",
+    hints = [near_hint(label, sets), f"run: quantpick list {listing.repo_id}"]
+    nameless = [file.path for file in listing.files if _is_model_of(file.path, None)]
+    if nameless:
+        hints.append(
+            f"{len(nameless)} more files have no label that llama.cpp knows, such as "
+            f"{printable(nameless[0])}: name one by its path, {listing.repo_id}:PATH"
+        )
+    return NotFoundError(f"{listing.repo_id} has no quant {label}", *hints)
+
+
+def _unsafe(listing: Listing, what: str) -> IntegrityError:
+    return IntegrityError(
+        f"{listing.repo_id} lists {printable(what)} under a file name that is not safe to write",
+        "do not download from this repo; choose another quantizer's repo of the model",
     )
 
 
-def _is_model_of(path: str, label: str) -> bool:
+def _incomplete(listing: Listing, label: str, files: Sequence[RemoteFile]) -> IntegrityError:
+    first = parse_filename(files[0].path)
+    count, kind = first.shard_count, "raw parts" if first.raw_part else "shards"
+    of = f"{len(files)} of {count}" if count else f"only {len(files)}"
+    return IntegrityError(
+        f"{label} of {listing.repo_id} is incomplete: {of} {kind} are there",
+        "choose another quant, or try again later: an upload may be under way",
+    )
+
+
+def _is_model_of(path: str, label: str | None) -> bool:
     name = parse_filename(path)
     return name.label == label and name.kind is FileKind.MODEL

@@ -197,6 +197,19 @@ def parse_filename(path: str) -> FileName:
     return FileName(label, kind, index, count, raw_part)
 
 
+def set_name(path: str) -> str:
+    """Return a path without its place in a set: equal for all pieces of one set, and for no other.
+
+    The number of pieces stays part of it: sets of other lengths are other sets.
+    """
+    folder, _, name = path.rpartition("/")
+    piece = _piece(name)
+    if piece is None or piece[1] is None:
+        return path
+    stem, _, count, raw_part = piece
+    return f"{folder}/{stem} {count} {raw_part}"
+
+
 def _piece(name: str) -> _Piece | None:
     """Return what the end of a name says, None if it is not the name of a GGUF file."""
     if name[-5:].lower() != ".gguf":

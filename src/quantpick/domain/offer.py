@@ -1,0 +1,102 @@
+"""What of a repo is offered, and the projector that goes with it.
+
+A type that llama.cpp cannot load is named as such and offered only to who names its file.
+"""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from quantpick.domain.names import near_hint, unsafe_path
+from quantpick.domain.quant import Family, FileKind, canonical_label, family_of, parse_filename
+from quantpick.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from quantpick.domain.listing import Listing, QuantSet, RemoteFile
+    from quantpick.domain.model import Reference
+
+#: Asks for the projector of the usual type.
+USUAL = "auto"
+
+#: Types of a projector from the one most often published and asked for to the least.
+_PROJECTOR_TYPES = ("F16", "BF16", "Q8_0", "F32")
+
+
+def check_offered(listing: Listing, quant: QuantSet, reference: Reference) -> None:
+    """Raise NotFoundError for a quant that mainline llama.cpp cannot load, or is not known to."""
+    reason = _not_offered(quant, reference)
+    if reason is not None:
+        path = quant.files[0].path
+        raise NotFoundError(
+            f"{quant.label} of {listing.repo_id} is not offered: {reason}",
+            "choose another quant",
+            f"to fetch it all the same, name its file: quantpick download {listing.repo_id}:{path}",
+        )
+
+
+def find_projector(listing: Listing, quant: QuantSet, wanted: str) -> RemoteFile:
+    """Return the projector of a quant's model; ``wanted`` is a type, or ``auto`` for the usual one.
+
+    The nearest in folder and name counts. Raises NotFoundError where there is none, none of that
+    type, or several that could be meant.
+    """
+    found = [file for file in listing.files if _is_projector(file.path)]
+    if not found:
+        raise NotFoundError(
+            f"{listing.repo_id} has no projector",
+            "leave out --with-mmproj: this model is text only",
+        )
+    types = {parse_filename(file.path).label for file in found}
+    usual = next((name for name in _PROJECTOR_TYPES if name in types), None)
+    label = usual if wanted == USUAL else canonical_label(wanted) or wanted
+    right = [file for file in found if parse_filename(file.path).label == label]
+    if not right:
+        names = [name for name in types if name]
+        raise NotFoundError(
+            f"{listing.repo_id} has no projector {wanted}", near_hint(wanted, sorted(names))
+        )
+    return _nearest(listing, quant, right)
+
+
+def _nearest(listing: Listing, quant: QuantSet, found: Sequence[RemoteFile]) -> RemoteFile:
+    near = max(_nearness(file.path, quant.files[0].path) for file in found)
+    nearest = [file for file in found if _nearness(file.path, quant.files[0].path) == near]
+    if len(nearest) > 1:
+        raise NotFoundError(
+            f"{len(nearest)} projectors of {listing.repo_id} could go with {quant.label}: "
+            + ", ".join(file.path for file in nearest),
+            f"fetch one by its path: quantpick download {listing.repo_id}:PATH",
+        )
+    return nearest[0]
+
+
+def _nearness(projector: str, model: str) -> tuple[int, int]:
+    """Return how many folders two files share, and how long a beginning of their names."""
+    folder, _, name = projector.rpartition("/")
+    model_folder, _, model_name = model.rpartition("/")
+    shared = sum(
+        a == b for a, b in zip(folder.split("/"), model_folder.split("/"), strict=False) if a
+    )
+    plain = name.lower().replace("mmproj", "").strip("-_.")
+    alike = zip(plain, model_name.lower(), strict=False)
+    return shared, sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], alike))
+
+
+def _is_projector(path: str) -> bool:
+    return parse_filename(path).kind is FileKind.MMPROJ and not unsafe_path(path)
+
+
+def _not_offered(quant: QuantSet, reference: Reference) -> str | None:
+    if "SPECIAL_TENSOR" in quant.files[0].path.upper():
+        return "its files hold one tensor each, to be mixed by a recipe"
+    family, info = family_of(quant.label), reference.info(quant.label)
+    if family is Family.FORK:
+        return "only the fork ik_llama.cpp loads this type"
+    if info is not None and info.removed_in is not None:
+        return f"llama.cpp dropped this type in b{info.removed_in}"
+    if family is Family.UNKNOWN and info is None:
+        return "the label is its author's own, and what is inside is not known"
+    return None
