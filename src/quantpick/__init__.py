@@ -9,34 +9,42 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from quantpick.api import download, explain, inspect, plan, probe, recommend
+    from quantpick.api import (
+        check_lock,
+        download,
+        download_locked,
+        explain,
+        inspect,
+        lock,
+        lock_key,
+        plan,
+        probe,
+        recommend,
+        verify,
+    )
     from quantpick.domain.quant import parse_filename
 
 __version__ = "0.1.0"
 
 __all__ = [
     "__version__",
+    "check_lock",
     "download",
+    "download_locked",
     "explain",
     "inspect",
+    "lock",
+    "lock_key",
     "parse_filename",
     "plan",
     "probe",
     "recommend",
+    "verify",
 ]
-
-_HOMES = {
-    "download": "quantpick.api",
-    "explain": "quantpick.api",
-    "inspect": "quantpick.api",
-    "plan": "quantpick.api",
-    "probe": "quantpick.api",
-    "recommend": "quantpick.api",
-    "parse_filename": "quantpick.domain.quant",
-}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 -- the protocol of module attributes
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    home = "quantpick.domain.quant" if name == "parse_filename" else "quantpick.api"
+    return getattr(import_module(home), name)

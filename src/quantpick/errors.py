@@ -77,6 +77,13 @@ class DiskError(QuantpickError):
     exit_status = 8
 
 
+class LockError(QuantpickError):
+    """A lock and what it locks do not agree, or the lock cannot be read."""
+
+    code = "lock"
+    exit_status = 9
+
+
 class StoppedError(QuantpickError):
     """The user stopped the run."""
 
@@ -95,5 +102,6 @@ EXIT_STATUSES: dict[int, str] = {
     6: "needs a token or a licence acceptance",
     7: "integrity",
     8: "disk",
+    9: "not as locked",
     130: "interrupted",
 }

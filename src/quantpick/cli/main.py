@@ -16,6 +16,8 @@ COMMANDS = {
     "recommend": ("quantpick.cli.recommend", "recommend"),
     "explain": ("quantpick.cli.recommend", "explain"),
     "download": ("quantpick.cli.download", "download"),
+    "verify": ("quantpick.cli.verify", "verify"),
+    "lock": ("quantpick.cli.lock", "lock"),
     "inspect": ("quantpick.cli.inspect", "inspect"),
     "list": ("quantpick.cli.show", "list_quants"),
     "hardware": ("quantpick.cli.show", "hardware"),

@@ -4,6 +4,7 @@ The modules of this room do without deferred annotations: typer reads them at st
 objects are faster to read than text.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,8 @@ from quantpick.domain.need import (
     Need,
     Objective,
 )
+from quantpick.domain.policy import Policy, waits_of
+from quantpick.domain.progress import ProgressKind
 from quantpick.domain.units import parse_build, parse_size
 from quantpick.errors import UsageError
 
@@ -96,6 +99,30 @@ LlamaCpp = Annotated[
         "--llama-cpp", metavar="BUILD", help="Build that will load the file, such as b3472."
     ),
 ]
+WithMmproj = Annotated[
+    str | None,
+    typer.Option(
+        "--with-mmproj",
+        metavar="TYPE",
+        help="Bring the model's vision projector too: auto for the usual type, or f16, bf16, q8_0.",
+    ),
+]
+LockFile = Annotated[
+    Path, typer.Option("--lock-file", metavar="FILE", help="The lock to read or write.")
+]
+Connections = Annotated[
+    int,
+    typer.Option("--connections", metavar="N", min=1, max=64, help="Connections at once, in all."),
+]
+Retries = Annotated[
+    int,
+    typer.Option("--retries", metavar="N", min=0, max=20, help="Tries after one without progress."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the path to run, and no talk.")]
+ProgressOption = Annotated[
+    ProgressKind,
+    typer.Option("--progress", help="How stderr shows progress: json is one object a line."),
+]
 
 
 def read_host(
@@ -118,6 +145,21 @@ def read_host(
         build=None if llama_cpp is None else parse_build(llama_cpp),
         host_file=host_file,
     )
+
+
+def read_policy(connections: int, retries: int) -> Policy:
+    """Return how hard to try: HF_HUB_DOWNLOAD_TIMEOUT has the seconds without a byte."""
+    text = os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT", "")
+    try:
+        timeout = float(text) if text else Policy().timeout
+    except ValueError:
+        timeout = 0.0
+    if not 0 < timeout < float("inf"):
+        raise UsageError(
+            f"HF_HUB_DOWNLOAD_TIMEOUT is {text!r}, which is no number of seconds",
+            "set it to some seconds, such as 10, or unset it",
+        )
+    return Policy(connections, timeout, waits_of(retries))
 
 
 def read_need(

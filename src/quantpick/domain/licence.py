@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from quantpick.domain.listing import Listing
+    from quantpick.domain.plan import Plan
 
 
 class Licence(NamedTuple):
@@ -20,16 +20,16 @@ class Licence(NamedTuple):
     duty: str | None
 
 
-def notice_name(listing: Listing) -> str:
+def notice_name(repo_id: str) -> str:
     """Return the name of the notice file for a repo's models, unique to the repo."""
-    return f"NOTICE-{listing.repo_id.replace('/', '--')}.txt"
+    return f"NOTICE-{repo_id.replace('/', '--')}.txt"
 
 
-def notice_text(listing: Listing, licence: Licence) -> str:
+def notice_text(plan: Plan, base_model: str | None, licence: Licence) -> str:
     """Return the notice written beside a model: where it came from and on what terms."""
     lines = [
-        f"Model files from {listing.repo_id} on the Hugging Face Hub, commit {listing.revision}.",
-        f"Base model: {listing.base_model or 'not stated'}.",
+        f"Model files from {plan.repo_id} on the Hugging Face Hub, commit {plan.revision}.",
+        f"Base model: {base_model or 'not stated'}.",
         f"Licence: {licence.name}"
         + (f" ({licence.licence_id})." if licence.licence_id else " by the repo."),
     ]

@@ -76,8 +76,9 @@ class Fetched(NamedTuple):
 class Download(NamedTuple):
     """What a download did, or would do: ``files`` is empty for a dry run.
 
-    ``local_dir`` is None for a download into the cache. ``notice`` is the path of the licence
-    notice. ``recommendation`` is set where the quant was picked (``:auto``).
+    ``local_dir`` is None for a download into the cache. ``notice`` and ``receipt`` are the paths of
+    what is written beside the files. ``recommendation`` is set where the quant was picked
+    (``:auto``).
     """
 
     plan: Plan
@@ -86,6 +87,8 @@ class Download(NamedTuple):
     dry_run: bool
     files: tuple[Fetched, ...] = ()
     notice: str | None = None
+    receipt: str | None = None
+    base_model: str | None = None
     recommendation: Recommendation | None = None
 
 

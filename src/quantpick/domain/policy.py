@@ -27,6 +27,11 @@ class Policy(NamedTuple):
     waits: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
 
 
+def waits_of(retries: int) -> tuple[float, ...]:
+    """Return the seconds before each of so many tries in a row: 1, 2, 4, and 8 at the most."""
+    return tuple(float(min(1 << number, 8)) for number in range(retries))
+
+
 def range_length(missing: int, connections: int) -> int:
     """Return how many bytes the next request asks for when ``missing`` are left in all."""
     return max(SMALLEST_RANGE, min(LARGEST_RANGE, missing // (2 * connections)))

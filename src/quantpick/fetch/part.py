@@ -71,16 +71,10 @@ class PartFile:
     def save(self) -> None:
         """Note what is there, for a later run. Raises OSError."""
         done = self._done
-        if done == self._noted:
-            return
-        os.fsync(self._file)
-        written = self._note.with_name(f"{self._note.name}.new")
-        with written.open("w", encoding="utf-8") as file:
-            json.dump({"format": _FORMAT, "size": self.size, "done": done}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        written.replace(self._note)
-        self._noted = done
+        if done != self._noted:
+            os.fsync(self._file)
+            _write_note(self._note, self.size, done)
+            self._noted = done
 
     def close(self) -> None:
         """Note what is there, as far as the disk allows, and let the file go."""
@@ -90,6 +84,8 @@ class PartFile:
             self.save()
         os.close(self._file)
         self._file = -1
+        if not self._done:
+            discard(self.path)
 
     def finish(self, target: Path) -> None:
         """Give the whole file its name: on the disk before anything says so. Raises OSError."""
@@ -114,6 +110,13 @@ def bytes_there(path: Path, size: int) -> int:
     return covered(_read_note(path.with_name(f"{path.name}.json"), path, size))
 
 
+def adopt(whole: Path, path: Path) -> None:
+    """Make a whole file, fetched in another way, the part file that it is to become."""
+    size = whole.stat().st_size
+    whole.replace(path)
+    _write_note(path.with_name(f"{path.name}.json"), size, ((0, size),))
+
+
 def discard(path: Path) -> None:
     """Remove a part file and its note."""
     path.unlink(missing_ok=True)
@@ -134,6 +137,15 @@ def _read_note(note: Path, path: Path, size: int) -> Spans:
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return ()
     return done
+
+
+def _write_note(note: Path, size: int, done: Spans) -> None:
+    written = note.with_name(f"{note.name}.new")
+    with written.open("w", encoding="utf-8") as file:
+        json.dump({"format": _FORMAT, "size": size, "done": done}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    written.replace(note)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -6,13 +6,14 @@ name is given last.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick import hub
-from quantpick.errors import HubError, UsageError
+from quantpick.errors import DiskError, HubError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,9 @@ STAGING = ".quantpick"
 
 #: Bytes of a file's name on common file systems, less what is put behind it while it is under way.
 _LONGEST_NAME = 255 - len(".0123456789ab.part.json.new")
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Place(NamedTuple):
@@ -74,6 +78,31 @@ def tidy(folder: Path) -> None:
     """Remove the staging folder below a folder once nothing is left in it."""
     with suppress(OSError):
         (folder / STAGING).rmdir()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file beside the model: the whole of it, or nothing. Raises DiskError."""
+    written = path.with_name(f"{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written.write_text(text, "utf-8")
+        written.replace(path)
+    except OSError as error:
+        written.unlink(missing_ok=True)
+        raise disk_error(path.parent, error) from error
+
+
+def disk_error(folder: Path, error: OSError) -> DiskError:
+    """Return the error for a disk that is full or cannot be written."""
+    if error.errno in _FULL:
+        return DiskError(
+            f"the disk of {folder} is full; what has come is kept",
+            "free some space and run the same command again, or choose a smaller quant",
+        )
+    return DiskError(
+        f"cannot write {error.filename or folder}: {error.strerror or error}",
+        "choose another folder with --local-dir (HF_HOME for --cache)",
+    )
 
 
 def _folder_place(target: Target, folder: Path) -> Place:

@@ -7,7 +7,6 @@ already there that differs from the listing is left alone unless the user says o
 
 from __future__ import annotations
 
-import errno
 import shutil
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -18,13 +17,21 @@ from quantpick import hub
 from quantpick.domain.plan import Fetched
 from quantpick.domain.progress import step
 from quantpick.domain.units import format_gb
-from quantpick.errors import DiskError, IntegrityError, StoppedError
+from quantpick.errors import DiskError, IntegrityError, LockError, StoppedError
 from quantpick.fetch.engine import fetch_all
 from quantpick.fetch.part import PartFile, bytes_there, discard
-from quantpick.fetch.places import STAGING, cache_places, folder_places, publish, tidy
+from quantpick.fetch.places import (
+    STAGING,
+    cache_places,
+    disk_error,
+    folder_places,
+    publish,
+    tidy,
+)
 from quantpick.fetch.proven import check_set, fault, note_proof, read_structure
 from quantpick.fetch.queue import Job
 from quantpick.fetch.verify import wrong_digest
+from quantpick.fetch.xet import fetch_by_xet
 from quantpick.remote import RemoteBytes
 
 if TYPE_CHECKING:
@@ -34,67 +41,50 @@ if TYPE_CHECKING:
     from quantpick.domain.header import Header
     from quantpick.domain.listing import RemoteFile
     from quantpick.domain.plan import Plan
-    from quantpick.domain.policy import Policy
     from quantpick.domain.progress import Progress
     from quantpick.fetch.places import Place
+    from quantpick.fetch.way import Way
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
-
-def fetch_to_folder(
-    plan: Plan, local_dir: Path, progress: Progress, policy: Policy, *, force: bool
-) -> tuple[Fetched, ...]:
-    """Fetch what is missing below ``local_dir`` and prove all of it.
+def fetch_plan(plan: Plan, way: Way) -> tuple[Fetched, ...]:
+    """Fetch what is missing and prove all of it.
 
     A run that another process is doing already is waited for. Raises DiskError before anything is
-    fetched when the disk is too small, IntegrityError for a wrong file (a wrong file already
-    there is replaced only with ``force``), and the errors of the Hub.
+    fetched when the disk is too small, IntegrityError for a wrong file (a wrong file already in a
+    folder is replaced only with ``force``), LockError for a missing file when ``frozen``, and the
+    errors of the Hub.
     """
-    places = folder_places(plan, local_dir)
+    folder = way.local_dir
+    places = cache_places(plan) if folder is None else folder_places(plan, folder)
     try:
-        with _alone(places, progress):
-            return _fetch_missing(plan, places, progress, policy, force=force)
+        with _alone(places, way.progress):
+            fetched = _fetch_missing(plan, places, way)
+            if folder is None:
+                publish(plan, places)
     except OSError as error:
-        raise _disk_error(local_dir, error) from error
+        raise disk_error(folder or hub.cache_folder(), error) from error
     finally:
-        tidy(local_dir)
-
-
-def fetch_to_cache(plan: Plan, progress: Progress, policy: Policy) -> tuple[Fetched, ...]:
-    """Fetch into huggingface_hub's cache, where llama.cpp looks too, and prove all of it."""
-    places = cache_places(plan)
-    try:
-        with _alone(places, progress):
-            # A wrong blob is nobody's own file: the cache promises the bytes of its name.
-            fetched = _fetch_missing(plan, places, progress, policy, force=True)
-            publish(plan, places)
-    except OSError as error:
-        raise _disk_error(hub.cache_folder(), error) from error
+        if folder is not None:
+            tidy(folder)
     return fetched
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a small text file beside the model: the whole of it, or nothing. Raises DiskError."""
-    written = path.with_name(f"{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        written.write_text(text, "utf-8")
-        written.replace(path)
-    except OSError as error:
-        written.unlink(missing_ok=True)
-        raise _disk_error(path.parent, error) from error
-
-
-def _fetch_missing(
-    plan: Plan, places: Sequence[Place], progress: Progress, policy: Policy, *, force: bool
-) -> tuple[Fetched, ...]:
-    missing = [place for place in places if not _present(place, progress, force=force)]
+def _fetch_missing(plan: Plan, places: Sequence[Place], way: Way) -> tuple[Fetched, ...]:
+    missing = [place for place in places if not _present(place, way)]
+    if missing and way.frozen:
+        raise LockError(
+            f"{missing[0].target.path} of {plan.repo_id} is not there, and --frozen forbids to "
+            "fetch it",
+            "fetch it first, with --locked",
+        )
     if missing:
         _check_disk(missing)
-        run = _Run(plan, places, policy, progress)
+        if way.xet:
+            _try_xet(plan, missing, way)
+        run = _Run(plan, places, way)
         wrong = run.fetch(missing)
         for place, what in wrong.items():
-            progress.note(f"{_name(place)} is not intact: {what}; fetching it once more")
+            way.progress.note(f"{_name(place)} is not intact: {what}; fetching it once more")
         for place, what in (run.fetch(list(wrong)) if wrong else {}).items():
             raise _not_intact(plan, place, what, same=what == wrong[place])
     return tuple(
@@ -103,13 +93,26 @@ def _fetch_missing(
     )
 
 
-def _present(place: Place, progress: Progress, *, force: bool) -> bool:
+def _try_xet(plan: Plan, places: Sequence[Place], way: Way) -> None:
+    """Fetch files by Xet as far as that goes; what does not come is left for HTTP."""
+    for place in places:
+        file, *more = place.target.parts
+        if more or place.part.exists():
+            continue
+        with step(way.progress, f"fetch {_name(place)} by Xet", file.size) as on_bytes:
+            came = fetch_by_xet(plan, file, place.part, on_bytes)
+        if not came:
+            way.progress.note(f"Xet does not bring {_name(place)}; fetching it over HTTP")
+
+
+def _present(place: Place, way: Way) -> bool:
     """Whether a file is there and right. Raises IntegrityError for one that is wrong."""
     if not place.final.exists():
         return False
-    with step(progress, f"check {_name(place)}", place.target.size) as on_bytes:
+    with step(way.progress, f"check {_name(place)}", place.target.size) as on_bytes:
         wrong = fault(place.final, place.target, on_bytes)
-    if wrong is not None and not force:
+    # A wrong blob in the cache is nobody's own file: its name promises the right bytes.
+    if wrong is not None and not way.force and way.local_dir is not None:
         raise IntegrityError(
             f"{place.final} is there already and is not the file that the Hub lists: {wrong}",
             "move it away, choose another --local-dir, or replace it with --force",
@@ -132,11 +135,8 @@ def _check_disk(places: Sequence[Place]) -> None:
 class _Run:
     """One Plan under way: what its tries have in common."""
 
-    def __init__(
-        self, plan: Plan, places: Sequence[Place], policy: Policy, progress: Progress
-    ) -> None:
-        self._plan, self._places = plan, places
-        self._policy, self._progress = policy, progress
+    def __init__(self, plan: Plan, places: Sequence[Place], way: Way) -> None:
+        self._plan, self._places, self._way = plan, places, way
 
     def fetch(self, missing: Sequence[Place]) -> dict[Place, str]:
         """Fetch files and give those that are proven their names; return the others and why."""
@@ -159,7 +159,7 @@ class _Run:
 
     def _bring(self, parts: dict[Place, PartFile]) -> dict[Place, str]:
         """Fetch files into their part files; return those with wrong bytes, and why."""
-        web = hub.connect(self._policy)
+        web = hub.connect(self._way.policy)
         jobs = [
             (place, Job(RemoteBytes(web, self._plan.repo_id, self._plan.revision, file), part, at))
             for place, part in parts.items()
@@ -180,8 +180,8 @@ class _Run:
     def _watch(self, jobs: list[Job]) -> list[str]:
         total = sum(job.size for job in jobs)
         try:
-            with step(self._progress, _title(self._plan, jobs), total) as on_bytes:
-                return fetch_all(jobs, self._policy, on_bytes)
+            with step(self._way.progress, _title(self._plan, jobs), total) as on_bytes:
+                return fetch_all(jobs, self._way.policy, on_bytes)
         except KeyboardInterrupt:
             kept = sum(job.arrived() for job in jobs)
             raise StoppedError(
@@ -265,18 +265,6 @@ def _acquire(guard: FileLock, lock: Path, progress: Progress) -> None:
             continue
         else:
             return
-
-
-def _disk_error(folder: Path, error: OSError) -> DiskError:
-    if error.errno in _FULL:
-        return DiskError(
-            f"the disk of {folder} is full; what has come is kept",
-            "free some space and run the same command again, or choose a smaller quant",
-        )
-    return DiskError(
-        f"cannot write {error.filename or folder}: {error.strerror or error}",
-        "choose another folder with --local-dir (HF_HOME for --cache)",
-    )
 
 
 def _not_intact(plan: Plan, place: Place, what: str, *, same: bool) -> IntegrityError:

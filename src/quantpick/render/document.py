@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from quantpick.domain.host_record import host_record
 from quantpick.domain.judge import needs_on_one_gpu
-from quantpick.domain.launch import download_command, hf_command, run_command, server_command
+from quantpick.domain.launch import download_command, server_command
 from quantpick.domain.need import Need
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from quantpick.domain.memory import Memory, Use
     from quantpick.domain.model import Model, QuantFile, Reference
-    from quantpick.domain.plan import Download, Fetched, Target
     from quantpick.domain.verdict import Reason, Recommendation, Verdict
     from quantpick.errors import QuantpickError
 
@@ -108,41 +107,6 @@ def files_record(model: Model, reference: Reference) -> Record:
             }
             for file in model.files
         ],
-    }
-
-
-def download_record(result: Download) -> Record:
-    """Return a download: the plan, and each file that is on disk (none for a dry run)."""
-    plan, answer = result.plan, result.recommendation
-    done = {fetched.target.path: fetched for fetched in result.files}
-    return {
-        "repo_id": plan.repo_id,
-        "revision": plan.revision,
-        "label": plan.label,
-        "include": list(plan.include),
-        "total_bytes": plan.total_bytes,
-        "files": [_target(target, done.get(target.path)) for target in plan.targets],
-        "local_dir": result.local_dir,
-        "dry_run": result.dry_run,
-        "license": result.licence.licence_id,
-        "notice": result.notice,
-        "commands": {"hf": hf_command(plan, result.local_dir), "run": run_command(result)},
-        "recommendation": recommendation_record(answer) if answer else None,
-    }
-
-
-def _target(target: Target, fetched: Fetched | None) -> Record:
-    parts = [
-        {"path": part.path, "bytes": part.size, "sha256": part.sha256} for part in target.parts
-    ]
-    return {
-        "path": target.path,
-        "bytes": target.size,
-        "sha256": target.parts[0].sha256 if len(parts) == 1 else None,
-        "parts": parts if len(parts) > 1 else [],
-        "verified": fetched is not None and fetched.verified,
-        "local_path": fetched.local_path if fetched else None,
-        "reused": fetched is not None and fetched.reused,
     }
 
 

@@ -23,14 +23,12 @@ from quantpick.sources import catalog
 from quantpick.sources.listing_cache import load_listing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from quantpick.domain.host import Host
     from quantpick.domain.inspection import Inspection
     from quantpick.domain.listing import Listing
     from quantpick.domain.model import Model, Reference
-    from quantpick.domain.plan import Download, Plan
-    from quantpick.domain.progress import Progress
     from quantpick.domain.spec import Spec
     from quantpick.domain.verdict import Reason, Recommendation, Verdict
 
@@ -139,58 +137,6 @@ def list_models() -> tuple[Model, ...]:
     return tuple(sorted(models, key=lambda model: (-model.parameters, model.repo_id)))
 
 
-def plan(spec: str, *, revision: str | None = None, need: Need | None = None) -> Plan:
-    """Return what `download` would fetch for a SPEC, from the repo's real listing."""
-    return download(spec, revision=revision, need=need, dry_run=True).plan
-
-
-def download(  # noqa: PLR0913 -- each is a flag of its own
-    spec: str,
-    *,
-    revision: str | None = None,
-    local_dir: Path | None = Path(),
-    host: Callable[[], Host] = probe,
-    need: Need | None = None,
-    dry_run: bool = False,
-    force: bool = False,
-    policy: Policy | None = None,
-    progress: Progress | None = None,
-) -> Download:
-    """Fetch one quant, every shard of it, and prove it; ``local_dir`` None means the cache.
-
-    ``revision`` overrides one in the SPEC. The label ``auto`` is the recommendation for the
-    machine that ``host`` returns; it is called for that label only.
-    """
-    from quantpick.domain.listing import find_file, find_quant
-    from quantpick.domain.offer import check_offered, find_projector
-    from quantpick.domain.plan import Download, plan_download
-    from quantpick.domain.progress import Silent
-
-    need = check_need(need or Need())
-    parsed = parse_spec(spec)
-    if parsed.path is not None:
-        raise UsageError(f"{spec} is a path, not a repo", "write OWNER/REPO:LABEL")
-    repo_id = _repo_id(parsed)
-    if parsed.label is None and parsed.file is None:
-        raise UsageError(
-            f"{spec} names no quant", f"write {spec}:LABEL, or {spec}:auto for the recommended one"
-        )
-    progress, policy = progress or Silent(), policy or Policy()
-    if parsed.repo is None:
-        progress.note(f"{parsed.label} of the default repo {repo_id}")
-    listing = load_listing(repo_id, revision or parsed.revision, policy)
-    label, answer = parsed.label, None
-    if label.lower() == AUTO:
-        answer = _recommend_listed(listing, host(), need)
-        label = _picked(answer).file.label
-        progress.note(f"recommended for this machine: {label}")
-    found = plan_download(listing, find_quant(listing, label))
-    licence = catalog.load_licence(listing.license or _known_licence(repo_id))
-    folder = None if local_dir is None else str(local_dir)
-    result = Download(found, folder, licence, dry_run, recommendation=answer)
-    return result if dry_run else _fetch(result, listing, progress, policy, force=force)
-
-
 def inspect(spec: str) -> Inspection:
     """Return the header of a file, of the split set it is of, or of a quant on the Hub.
 
@@ -209,25 +155,9 @@ def inspect(spec: str) -> Inspection:
 
     if parsed.label is None:
         raise UsageError(f"{spec} names no quant", f"write {spec}:LABEL, or a file: ./NAME.gguf")
-    listing = load_listing(_repo_id(parsed), parsed.revision, Policy())
+    listing = load_listing(repo_id_of(parsed), parsed.revision, Policy())
     quant = find_quant(listing, parsed.label)
     return inspect_listed(listing, quant, read_remote(listing, quant))
-
-
-def _fetch(
-    result: Download, listing: Listing, progress: Progress, policy: Policy, *, force: bool
-) -> Download:
-    from quantpick.domain.licence import notice_name, notice_text
-    from quantpick.fetch import transfer
-
-    if result.local_dir is None:
-        files = transfer.fetch_to_cache(result.plan, progress, policy)
-        return result._replace(files=files)
-    folder = Path(result.local_dir)
-    files = transfer.fetch_to_folder(result.plan, folder, progress, policy, force=force)
-    notice = Path(files[0].local_path).parent / notice_name(listing)
-    transfer.write_text(notice, notice_text(listing, result.licence))
-    return result._replace(files=files, notice=str(notice))
 
 
 def _load(spec: Spec, *, strict: bool = True) -> Model:
@@ -235,7 +165,7 @@ def _load(spec: Spec, *, strict: bool = True) -> Model:
         from quantpick.sources.local import load_path
 
         return load_path(spec.path)
-    repo_id = _repo_id(spec)
+    repo_id = repo_id_of(spec)
     if spec.revision is None and catalog.find_repo_id(repo_id):
         return catalog.load_model(repo_id)
     return _live_model(load_listing(repo_id, spec.revision, Policy()), strict=strict)
@@ -261,8 +191,12 @@ def _live_model(listing: Listing, *, strict: bool = True) -> Model:
         return model_of(listing, None)
 
 
-def _recommend_listed(listing: Listing, host: Host, need: Need) -> Recommendation:
-    return deciding.recommend(_live_model(listing), host, need, reference())
+def pick_listed(listing: Listing, host: Host, need: Need) -> Recommendation:
+    """Return the recommendation among a repo's listed quants. Raises NothingFitsError."""
+    answer = deciding.recommend(_live_model(listing), host, need, reference())
+    if answer.pick is None:
+        raise nothing_fits(answer)
+    return answer
 
 
 def _one_label(wanted: str, model: Model) -> str:
@@ -305,7 +239,7 @@ def nothing_fits(answer: Recommendation) -> NothingFitsError:
     return NothingFitsError(f"no quant of {where} fits this machine", *hints)
 
 
-def _repo_id(spec: Spec) -> str:
+def repo_id_of(spec: Spec) -> str:
     """Return the repo_id of a SPEC: its own, its alias's, or the default."""
     repo = spec.repo or _default_repo()
     return repo if "/" in repo else catalog.resolve_alias(repo)
@@ -313,8 +247,3 @@ def _repo_id(spec: Spec) -> str:
 
 def _default_repo() -> str:
     return os.environ.get(REPO_VARIABLE) or catalog.load_aliases().default
-
-
-def _known_licence(repo_id: str) -> str | None:
-    known = catalog.find_repo_id(repo_id)
-    return catalog.load_model(known).license if known else None

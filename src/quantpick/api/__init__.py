@@ -1,0 +1,63 @@
+"""The use cases, one short function each: what the command line does, and Python code can.
+
+A SPEC names a repo (``OWNER/REPO`` or a catalog alias, ``@REVISION`` after it) and a quant
+(``:LABEL``, or ``:PATH.gguf`` for a file); a label alone means the default repo. Errors are
+QuantpickError and its kinds. What brings files is loaded when it is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from quantpick.api.choose import (
+    REPO_VARIABLE,
+    Explanation,
+    explain,
+    inspect,
+    list_models,
+    load,
+    nothing_fits,
+    probe,
+    recommend,
+    reference,
+)
+
+if TYPE_CHECKING:
+    from quantpick.api.bring import (
+        check_lock,
+        download,
+        download_locked,
+        lock,
+        lock_key,
+        plan,
+        verify,
+    )
+
+_BRINGING = ("check_lock", "download", "download_locked", "lock", "lock_key", "plan", "verify")
+
+__all__ = [
+    "REPO_VARIABLE",
+    "Explanation",
+    "check_lock",
+    "download",
+    "download_locked",
+    "explain",
+    "inspect",
+    "list_models",
+    "load",
+    "lock",
+    "lock_key",
+    "nothing_fits",
+    "plan",
+    "probe",
+    "recommend",
+    "reference",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 -- whatever the name stands for
+    if name not in _BRINGING:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("quantpick.api.bring"), name)

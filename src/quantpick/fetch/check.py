@@ -1,0 +1,154 @@
+"""Checking files on disk again, whoever put them there, on all cores.
+
+What a file should be is told by a lock or a listing that the user names, else by the receipt beside
+it, else by its name in the Hub cache, which is its sha256.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock as Mutex
+from typing import TYPE_CHECKING, NamedTuple
+
+from quantpick.domain.listing import RemoteFile
+from quantpick.domain.plan import Target
+from quantpick.domain.progress import step
+from quantpick.domain.verification import Checked, State
+from quantpick.errors import IntegrityError, NotFoundError, UsageError
+from quantpick.fetch.places import STAGING
+from quantpick.fetch.proven import note_proof, read_structure, wrong_bytes
+from quantpick.fetch.receipt_file import receipts_above, receipts_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from quantpick.domain.progress import Progress
+
+_BLOB = re.compile(r"[0-9a-f]{64}")
+
+
+class Known(NamedTuple):
+    """Targets that a lock or a listing tells of, and its name."""
+
+    name: str
+    targets: Sequence[Target]
+
+
+class _Claim(NamedTuple):
+    """A file, what it should be (None: nothing says) and who says so."""
+
+    path: Path
+    target: Target | None
+    against: str | None
+
+
+def check_paths(
+    paths: Sequence[Path], known: Known | None, progress: Progress
+) -> tuple[Checked, ...]:
+    """Check files, and all models in folders, each once.
+
+    Raises NotFoundError for a path that is not there, or a folder with nothing to check.
+    """
+    claims: dict[Path, _Claim] = {}
+    for path in paths:
+        if not path.exists():
+            raise NotFoundError(f"there is no {path}", "check the path")
+        found = list(_in_folder(path, known) if path.is_dir() else _of_file(path, known))
+        if not found:
+            raise NotFoundError(f"{path} holds no GGUF file and no receipt", "name another folder")
+        claims.update((claim.path, claim) for claim in found)
+    return _check_all(list(claims.values()), progress)
+
+
+def _in_folder(folder: Path, known: Known | None) -> Iterator[_Claim]:
+    if known is not None:
+        for target in known.targets:
+            yield _Claim(folder / target.path, target, known.name)
+        return
+    told = set()
+    for receipt in receipts_in(folder):
+        for target in receipt.targets:
+            told.add(folder / target.path)
+            yield _Claim(folder / target.path, target, "receipt")
+    for path in sorted(folder.rglob("*")):
+        model = path.suffix.lower() == ".gguf" and STAGING not in path.parts
+        if model and path not in told and path.is_file():
+            yield from _of_file(path, None)
+
+
+def _of_file(path: Path, known: Known | None) -> Iterator[_Claim]:
+    if known is not None:
+        yield _Claim(path, _named(path, known), known.name)
+        return
+    for folder, receipt in receipts_above(path):
+        for target in receipt.targets:
+            if (folder / target.path) == path.absolute():
+                yield _Claim(path, target, "receipt")
+                return
+    blob = path.resolve()
+    if blob.parent.name == "blobs" and _BLOB.fullmatch(blob.name):
+        file = RemoteFile(path.name, blob.stat().st_size, blob.name)
+        yield _Claim(path, Target(path.name, (file,)), "the cache")
+        return
+    yield _Claim(path, None, None)
+
+
+def _named(path: Path, known: Known) -> Target:
+    """Return the target that a file's path ends with, or is named like."""
+    found = [one for one in known.targets if one.path.rpartition("/")[2] == path.name]
+    deeper = [one for one in found if path.absolute().as_posix().endswith(f"/{one.path}")]
+    found = deeper or found
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(
+            f"{known.name} has {len(found)} files named {path.name}",
+            "name the folder they were fetched into",
+        )
+    raise NotFoundError(f"{known.name} has no file {path.name}", "check the name")
+
+
+def _check_all(claims: list[_Claim], progress: Progress) -> tuple[Checked, ...]:
+    total = sum(claim.path.stat().st_size for claim in claims if claim.path.is_file())
+    guard = Mutex()
+    with (
+        step(progress, f"check {len(claims)} file{'s' if len(claims) > 1 else ''}", total) as count,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+
+        def on_bytes(size: int) -> None:
+            with guard:
+                count(size)
+
+        return tuple(pool.map(lambda claim: _check(claim, on_bytes), claims))
+
+
+def _check(claim: _Claim, on_bytes: Callable[[int], None]) -> Checked:
+    path, target = claim.path, claim.target
+    if not path.is_file():
+        return Checked(str(path), State.MISSING, 0, claim.against)
+    size = path.stat().st_size
+    try:
+        fault = _fault(path, target, on_bytes)
+    except OSError as error:
+        fault = f"cannot be read: {error.strerror or error}"
+    state = State.WRONG if fault else State.OK if target else State.UNPROVEN
+    return Checked(str(path), state, size, claim.against, fault)
+
+
+def _fault(path: Path, target: Target | None, on_bytes: Callable[[int], None]) -> str | None:
+    size = path.stat().st_size
+    if target is not None and size != target.size:
+        return f"{size} bytes, expected {target.size}"
+    fault = wrong_bytes(path, target, on_bytes) if target else None
+    if fault is None:
+        try:
+            read_structure(path, target or Target(path.name, ()))
+        except IntegrityError as error:
+            return error.message
+    if fault is None and target is not None and target.provable:
+        note_proof(path, target)
+    return fault
