@@ -13,6 +13,7 @@ import pytest
 import quantpick as package
 from quantpick.domain.host import Cpu, Host, Ram
 from quantpick.errors import NotFoundError
+from tests.support.gguf_files import tiny_gguf
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MODEL = "llama-3.1-70b"
 MACHINE = ["--vram", "24GiB", "--ram", "64GiB", "--backend", "cuda"]
 REPO, FILE = "tester/Tiny-GGUF", "Tiny-Q4_K_M.gguf"
+GGUF = tiny_gguf()
 COMMANDS = [
     ["list"],
     ["list", MODEL],
@@ -50,7 +52,7 @@ FAILURES = [
 @pytest.fixture
 def stocked(online: Command, hub: LoopbackHub) -> Command:
     """Quantpick as a command that talks to a hub with one repo."""
-    hub.add_repo(REPO, {FILE: b"GGUF"}, license="apache-2.0")
+    hub.add_repo(REPO, {FILE: GGUF}, license="apache-2.0")
     return online
 
 
@@ -245,7 +247,7 @@ done = quantpick.download("{REPO}:Q4_K_M", local_dir=pathlib.Path({str(tmp_path)
 print([file.verified for file in done.files])
 """
     assert python(stocked, program).split("\n") == [f"['{FILE}']", "[True]", ""]
-    assert (tmp_path / FILE).read_bytes() == b"GGUF"
+    assert (tmp_path / FILE).read_bytes() == GGUF
 
 
 def test_a_file_name_tells_its_quant() -> None:

@@ -26,18 +26,29 @@ ROOT = Path(__file__).parents[1]
 SOURCE = sorted((ROOT / "src").rglob("*.py"))
 EVERYTHING = [*SOURCE, *sorted((ROOT / "tests").rglob("*.py"))]
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-COMMANDS = ["recommend", "explain", "download", "inspect", "list", "hardware"]
+COMMANDS = ["recommend", "explain", "download", "verify", "lock", "inspect", "list", "hardware"]
 TOP_LEVEL = {"LICENSE", "NOTICE", "README.md", "catalog", "pyproject.toml", "src", "tests"}
 
 #: What takes long to load, and that neither help nor a recommendation from flags needs.
-SLOW = {"huggingface_hub", "gguf", "numpy", "pynvml", "rich", "pydantic", "httpx", "requests"}
+SLOW = {
+    "huggingface_hub",
+    "gguf",
+    "numpy",
+    "pynvml",
+    "rich",
+    "pydantic",
+    "httpx",
+    "requests",
+    "urllib3",
+    "truststore",
+}
 SLOW |= {"psutil"} if sys.platform.startswith("linux") else set()
 
 #: The modules that may import each library.
 DOORS = {
     "typer": {
         *("cli/main", "cli/options", "cli/recommend"),
-        *("cli/show", "cli/download", "cli/inspect"),
+        *("cli/show", "cli/download", "cli/inspect", "cli/lock", "cli/verify"),
     },
     "click": {"cli/main"},
     "rich": {"render/text", "render/progress"},
@@ -45,7 +56,10 @@ DOORS = {
     "pynvml": {"probes/nvidia"},
     "huggingface_hub": {"hub"},
     "filelock": {"fetch/transfer"},
-    "platformdirs": {"sources/header_cache"},
+    "platformdirs": {"kept"},
+    "urllib3": {"web"},
+    "truststore": {"web"},
+    "tomli_w": {"fetch/lock_file"},
 }
 
 _LINT_IMPORTS = "from importlinter.cli import lint_imports_command as c; c(standalone_mode=True)"

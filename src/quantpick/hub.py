@@ -91,7 +91,8 @@ def list_repo(repo_id: str, revision: str | None, policy: Policy) -> Listing:
     One call; a mirror that leaves out the sizes is asked for the tree as well. Raises
     NotFoundError, AccessError or HubError.
     """
-    api = HfApi(library_name="quantpick")
+    token = _headers().get("authorization", "").removeprefix("Bearer ")
+    api = HfApi(library_name="quantpick", token=token or False)
     info = _with_retries(
         lambda: api.model_info(
             repo_id, revision=revision, files_metadata=True, timeout=policy.timeout
@@ -215,7 +216,6 @@ def _card_value(info: ModelInfo, field: str) -> str | None:
 
 
 def _with_retries(call: Callable[[], _T], policy: Policy, repo_id: str, revision: str | None) -> _T:
-    _headers()
     for wait in (*policy.waits, None):
         try:
             return call()

@@ -15,6 +15,7 @@ REPO = "someone/gemma-3-270m-GGUF"
 SPEC = f"{REPO}:Q4_K_M"
 NAME = "g-Q4_K_M.gguf"
 NOTICE = "NOTICE-someone--gemma-3-270m-GGUF.txt"
+RECEIPT = "someone--gemma-3-270m-GGUF--Q4_K_M.quantpick.json"
 GOOD = tiny_gguf(4096)
 _CODES = {
     2: "usage",
@@ -24,6 +25,7 @@ _CODES = {
     6: "access_denied",
     7: "integrity",
     8: "disk",
+    9: "lock",
 }
 
 
@@ -57,7 +59,7 @@ def succeeds(online: Command, *words: str) -> None:
     assert result.status == 0, result.stderr
     if "--cache" not in words:
         assert (online.cwd / NAME).read_bytes() == GOOD
-        assert tree(online.cwd) == {NAME, NOTICE}
+        assert tree(online.cwd) == {NAME, NOTICE, RECEIPT}
 
 
 def tree(folder: Path) -> set[str]:

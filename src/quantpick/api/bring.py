@@ -75,6 +75,7 @@ def download_locked(  # noqa: PLR0913 -- likewise
     local_dir: Path | None = Path(),
     force: bool = False,
     frozen: bool = False,
+    xet: bool = False,
     policy: Policy | None = None,
     progress: Progress | None = None,
 ) -> tuple[Download, ...]:
@@ -85,7 +86,7 @@ def download_locked(  # noqa: PLR0913 -- likewise
     """
     progress = progress or Silent()
     want = None if spec is None else _want(spec, progress, None)
-    way = Way(local_dir, policy or Policy(), progress, force=force, frozen=frozen)
+    way = Way(local_dir, policy or Policy(), progress, force=force, frozen=frozen, xet=xet)
     return acquire.fetch_locked(lock_file, want, way)
 
 

@@ -1,7 +1,9 @@
 """``quantpick download``: fetch one quant, proven intact."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,36 +34,43 @@ from quantpick.errors import UsageError
 from quantpick.render.files import print_paths
 from quantpick.render.progress import progress_display
 
+Bring = Callable[..., tuple[Download, ...]]
+
+LocalDir = Annotated[Path, typer.Option("--local-dir", metavar="DIR", help="Folder to write to.")]
+Cache = Annotated[
+    bool, typer.Option("--cache", help="Write to the Hub cache, which llama.cpp reads too.")
+]
+Revision = Annotated[
+    str | None, typer.Option("--revision", metavar="REV", help="Branch, tag or commit.")
+]
+Locked = Annotated[
+    bool, typer.Option("--locked", help="Fetch exactly what the lock says, or fail.")
+]
+Frozen = Annotated[
+    bool, typer.Option("--frozen", help="Like --locked, and never touch the network.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would be fetched, and fetch nothing.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that differs from the Hub's.")]
+Xet = Annotated[
+    bool, typer.Option("--xet", help="Try Xet first, and HTTP where it stalls or fails.")
+]
+
 
 def download(
-    spec: Annotated[str | None, typer.Argument(metavar="LABEL|SPEC")] = None,
+    spec: Annotated[str | None, typer.Argument(metavar="[LABEL|SPEC]")] = None,
     *,
-    local_dir: Annotated[
-        Path, typer.Option("--local-dir", metavar="DIR", help="Folder to write to.")
-    ] = Path(),
-    cache: Annotated[
-        bool, typer.Option("--cache", help="Write to the Hub cache, which llama.cpp reads too.")
-    ] = False,
-    revision: Annotated[
-        str | None, typer.Option("--revision", metavar="REV", help="Branch, tag or commit.")
-    ] = None,
+    local_dir: LocalDir = Path(),
+    cache: Cache = False,
+    revision: Revision = None,
     with_mmproj: WithMmproj = None,
-    locked: Annotated[
-        bool, typer.Option("--locked", help="Fetch exactly what the lock says, or fail.")
-    ] = False,
-    frozen: Annotated[
-        bool, typer.Option("--frozen", help="Like --locked, and never touch the network.")
-    ] = False,
+    locked: Locked = False,
+    frozen: Frozen = False,
     lock_file: LockFile = Path(LOCK_NAME),
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be fetched, and fetch nothing.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a file that differs from the Hub's.")
-    ] = False,
-    xet: Annotated[
-        bool, typer.Option("--xet", help="Try Xet first, and HTTP where it stalls or fails.")
-    ] = False,
+    dry_run: DryRun = False,
+    force: Force = False,
+    xet: Xet = False,
     connections: Connections = 8,
     retries: Retries = 4,
     objective: For = Objective.AUTO,
@@ -81,66 +90,53 @@ def download(
     OWNER/REPO:PATH.gguf. The label auto stands for the recommended quant, which the options from
     --for to --llama-cpp then choose. A run that ended early goes on where it was.
     """
-    place = None if cache else local_dir
-    policy, display = read_policy(connections, retries), progress_display(progress, quiet=quiet)
     if locked or frozen:
-        if revision or with_mmproj or dry_run or xet:
-            raise UsageError(
-                "--locked fetches what the lock says, so --revision, --with-mmproj, --dry-run and "
-                "--xet do not go with it",
-                "give them to quantpick lock",
-            )
-        results = api.download_locked(
-            lock_file,
+        _check_locked(given=bool(revision or with_mmproj or dry_run))
+        bring: Bring = partial(api.download_locked, lock_file, spec, frozen=frozen)
+    else:
+        bring = partial(
+            _download_one,
             spec,
-            local_dir=place,
-            force=force,
-            frozen=frozen,
-            policy=policy,
-            progress=display,
+            revision=revision,
+            host=lambda: read_host(vram, ram, backend, host_file, llama_cpp),
+            need=Need(objective, ctx_size),
+            with_mmproj=with_mmproj,
+            dry_run=dry_run,
         )
-        _print_all(lock_file, results, as_json=as_json, quiet=quiet)
-        return
-    if spec is None:
-        raise UsageError("no quant is named", "write OWNER/REPO:LABEL, or use --locked")
-    result = api.download(
-        spec,
-        revision=revision,
-        local_dir=place,
-        host=lambda: read_host(vram, ram, backend, host_file, llama_cpp),
-        need=Need(objective, ctx_size),
-        with_mmproj=with_mmproj,
-        dry_run=dry_run,
+    results = bring(
+        local_dir=None if cache else local_dir,
         force=force,
         xet=xet,
-        policy=policy,
-        progress=display,
+        policy=read_policy(connections, retries),
+        progress=progress_display(progress, quiet=quiet),
     )
-    _print(result, as_json=as_json, quiet=quiet)
+    _print(results, lock_file if locked or frozen else None, as_json=as_json, quiet=quiet)
 
 
-def _print(result: Download, *, as_json: bool, quiet: bool) -> None:
-    if as_json:
-        from quantpick.render.document import print_document
-        from quantpick.render.file_documents import download_record
-
-        print_document("download", download_record(result))
-    elif quiet:
-        print_paths([result])
-    else:
-        from quantpick.render.text import print_download
-
-        print_download(result)
+def _download_one(spec: str | None, **about: Any) -> tuple[Download]:
+    if spec is None:
+        raise UsageError("no quant is named", "write OWNER/REPO:LABEL, or use --locked")
+    return (api.download(spec, **about),)
 
 
-def _print_all(
-    lock_file: Path, results: tuple[Download, ...], *, as_json: bool, quiet: bool
+def _check_locked(*, given: bool) -> None:
+    if given:
+        raise UsageError(
+            "the lock says what is fetched, so --revision, --with-mmproj and --dry-run do not go "
+            "with it",
+            "give them to quantpick lock",
+        )
+
+
+def _print(
+    results: tuple[Download, ...], lock_file: Path | None, *, as_json: bool, quiet: bool
 ) -> None:
     if as_json:
         from quantpick.render.document import print_document
-        from quantpick.render.file_documents import locked_record
+        from quantpick.render.file_documents import download_record, locked_record
 
-        print_document("download", locked_record(lock_file, results))
+        record = locked_record(lock_file, results) if lock_file else download_record(results[0])
+        print_document("download", record)
     elif quiet:
         print_paths(results)
     else:

@@ -23,11 +23,15 @@ COMMANDS = {
     "hardware": ("quantpick.cli.show", "hardware"),
 }
 
+_MMPROJ = "--with-mmproj"
+
 _EPILOG = "Exit status: " + ", ".join(f"{status} {text}" for status, text in EXIT_STATUSES.items())
 
 
 def run(words: list[str]) -> int:
     """Run a command line and return its exit status."""
+    # huggingface_hub would ask the Hub for a list of coding agents on the side.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         status = _run(words)
         sys.stdout.flush()
@@ -43,7 +47,7 @@ def _run(words: list[str]) -> int:
     name = next((word for word in words if not word.startswith("-")), None)
     try:
         command = typer.main.get_command(program(name))
-        result = command.main(words, prog_name="quantpick", standalone_mode=False)
+        result = command.main(_with_value(words), prog_name="quantpick", standalone_mode=False)
     except BrokenPipeError:
         raise
     except (Exception, KeyboardInterrupt) as error:
@@ -54,6 +58,20 @@ def _run(words: list[str]) -> int:
             return 0
         problem = StoppedError("interrupted")
     return _fail(problem, name or "quantpick", as_json="--json" in words)
+
+
+def _with_value(words: list[str]) -> list[str]:
+    """Return the words with ``auto`` behind a ``--with-mmproj`` that has no type behind it.
+
+    An option whose value may be left out is none that typer has.
+    """
+    if _MMPROJ not in words:
+        return words
+    after = words.index(_MMPROJ) + 1
+    given = words[after : after + 1]
+    if given and not given[0].startswith("-") and not set(given[0]) & {"/", ":"}:
+        return words
+    return [*words[:after], "auto", *words[after:]]
 
 
 def program(name: str | None) -> typer.Typer:

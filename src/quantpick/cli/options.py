@@ -103,8 +103,8 @@ WithMmproj = Annotated[
     str | None,
     typer.Option(
         "--with-mmproj",
-        metavar="TYPE",
-        help="Bring the model's vision projector too: auto for the usual type, or f16, bf16, q8_0.",
+        metavar="[TYPE]",
+        help="Bring the model's vision projector too: of the usual type, or f16, bf16, q8_0.",
     ),
 ]
 LockFile = Annotated[
