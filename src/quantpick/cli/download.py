@@ -113,7 +113,7 @@ def download(
     _print(results, lock_file if locked or frozen else None, as_json=as_json, quiet=quiet)
 
 
-def _download_one(spec: str | None, **about: Any) -> tuple[Download]:
+def _download_one(spec: str | None, **about: Any) -> tuple[Download]:  # noqa: ANN401 -- as api has them
     if spec is None:
         raise UsageError("no quant is named", "write OWNER/REPO:LABEL, or use --locked")
     return (api.download(spec, **about),)

@@ -11,13 +11,20 @@ if TYPE_CHECKING:
 class Licence(NamedTuple):
     """``licence_id`` is the Hub's (None where the repo states none).
 
-    ``notice`` is the line the licence asks to keep, ``duty`` what passing copies on asks for.
+    ``notice`` is the line the licence asks to keep, ``duty`` what passing copies on asks for and
+    ``limits`` what it does not allow.
     """
 
     licence_id: str | None
     name: str
-    notice: str | None
-    duty: str | None
+    notice: str | None = None
+    duty: str | None = None
+    limits: str | None = None
+
+
+#: What stands where the repo states no licence, or one that is not known here.
+_NOT_STATED = "Nothing says what is allowed: read the card of the base model before you use it."
+_UNKNOWN = "This licence is not known here: read its text before you use the model or pass it on."
 
 
 def notice_name(repo_id: str) -> str:
@@ -33,5 +40,6 @@ def notice_text(plan: Plan, base_model: str | None, licence: Licence) -> str:
         f"Licence: {licence.name}"
         + (f" ({licence.licence_id})." if licence.licence_id else " by the repo."),
     ]
-    lines += [text for text in (licence.notice, licence.duty) if text]
-    return "\n".join(lines) + "\n"
+    unknown = _UNKNOWN if licence.licence_id else _NOT_STATED
+    duties = [licence.notice, licence.duty or unknown, licence.limits]
+    return "\n".join([*lines, *(text for text in duties if text)]) + "\n"

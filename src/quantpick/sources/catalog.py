@@ -132,11 +132,14 @@ def load_licence(licence_id: str | None) -> Licence:
     name = "reference/licenses.json"
     for where, row in _rows(_read(name), name, "licenses"):
         if licence_id is not None and row.get("id") == licence_id:
-            notice = _optional(row, "notice", str, where)
             return licence.Licence(
-                licence_id, _text(row, "name", where), notice, _text(row, "duty", where)
+                licence_id,
+                _text(row, "name", where),
+                _optional(row, "notice", str, where),
+                _text(row, "duty", where),
+                _optional(row, "limits", str, where),
             )
-    return licence.Licence(licence_id, licence_id or "not stated", None, None)
+    return licence.Licence(licence_id, licence_id or "not stated")
 
 
 def _read(name: str) -> dict[str, Any]:
