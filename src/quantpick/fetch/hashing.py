@@ -46,8 +46,7 @@ class Hashing:
                 front.hash_on()
                 with self._queue.changed:
                     front.busy = False
-                    if front.finished:
-                        self._queue.changed.notify_all()
+                    self._queue.changed.notify_all()
         except BaseException as error:  # noqa: BLE001 -- a thread has nobody above it to tell
             self._queue.stop(error)
 
@@ -93,3 +92,4 @@ class _Front:
                 raise OSError(f"{self._job.part.path} has lost bytes that were written")
             self.digest.update(buffer[:count])
             self._at += count
+            self._job.hashed = self._at

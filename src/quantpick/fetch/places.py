@@ -64,7 +64,7 @@ def publish(plan: Plan, places: list[Place]) -> None:
     for place in places:
         if place.shown != place.final and not place.shown.exists():
             _link(place.shown, place.final)
-    if places[0].shown == places[0].final or hub.is_commit(plan.asked):
+    if hub.is_commit(plan.asked):
         return
     ref = root / "refs" / (plan.asked or "main")
     if not ref.exists() or ref.read_text("utf-8") != plan.revision:
@@ -134,10 +134,13 @@ def _cache_place(plan: Plan, target: Target) -> Place:
             "leave out --cache",
         )
     root = hub.repo_cache(plan.repo_id)
+    shown = root / "snapshots" / plan.revision / target.path
+    # Where links cannot be made, the bytes themselves are in the snapshot.
+    unlinked = shown.is_file() and not shown.is_symlink()
     return Place(
         target=target,
-        shown=root / "snapshots" / plan.revision / target.path,
-        final=root / "blobs" / blob,
+        shown=shown,
+        final=shown if unlinked else root / "blobs" / blob,
         part=root / "blobs" / f"{blob}.quantpick.part",
         rejected=root / "blobs" / f"{blob}.quantpick.rejected",
         lock=hub.cache_lock(plan.repo_id, blob),

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 _PROGRESS = 64 << 10
 
 
+#: Bytes that a file's ranges may be ahead of its hashing. On a line faster than that the processor
+#: is better spent on hashing what is still in memory; where an earlier run has left more, not.
+_WINDOW = 256 << 20
+
+
 class Job:
     """One remote file on its way into a part file, from byte ``at`` of it on.
 
@@ -36,6 +41,8 @@ class Job:
         self.source, self.part, self.at = source, part, at
         self.size = source.file.size
         self.taken: Spans = ()
+        self.hashed = 0
+        self.resumed = self.arrived() > 0
         self.ranges: bool | None = None
         self.failures = 0
         self.failed_at = self.not_before = 0.0
@@ -143,6 +150,8 @@ class Queue:
             gap = job.next_gap()
             busy = any(task.job is job for task in self._active)
             if gap is None or job.not_before > now or (busy and not job.ranges):
+                continue
+            if busy and not job.resumed and gap[0] - job.hashed > _WINDOW:
                 continue
             if job.ranges is False:
                 return Task(job, 0, job.size, now)
