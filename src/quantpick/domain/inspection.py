@@ -6,6 +6,7 @@ from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick.domain.header import LongArray
+from quantpick.domain.plan import targets_of
 
 if TYPE_CHECKING:
     from quantpick.domain.header import Header, Value
@@ -114,7 +115,7 @@ def inspect_listed(listing: Listing, quant: QuantSet, header: Header) -> Inspect
         repo_id=listing.repo_id,
         revision=listing.revision,
         label=quant.label,
-        paths=tuple(file.path for file in quant.files),
+        paths=tuple(target.path for target in targets_of(quant.files)),
     )
 
 

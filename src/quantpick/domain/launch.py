@@ -12,6 +12,7 @@ from quantpick.domain.need import (
     FlashAttention,
     Need,
 )
+from quantpick.domain.quant import FileKind, parse_filename
 from quantpick.domain.verdict import Placement
 
 if TYPE_CHECKING:
@@ -42,11 +43,15 @@ def hf_command(plan: Plan, local_dir: str | None) -> str:
 
 def run_command(result: Download) -> str:
     """Return the `llama-server` line for what was fetched, or would be."""
-    first = result.files[0].local_path if result.files else result.plan.files[0].path
+    paths = {target.path: target.path for target in result.plan.targets}
+    paths |= {fetched.target.path: fetched.local_path for fetched in result.files}
+    first = result.plan.targets[0].path
+    projectors = [path for path in paths if parse_filename(path).kind is FileKind.MMPROJ]
     answer = result.recommendation
-    if answer is None:
-        return server_command(first, Need())
-    return server_command(first, answer.need, answer.pick)
+    need, pick = (answer.need, answer.pick) if answer else (Need(), None)
+    if projectors and projectors[0] != first:
+        need = need._replace(projector_path=paths[projectors[0]])
+    return server_command(paths[first], need, pick)
 
 
 def server_command(path: str, need: Need, verdict: Verdict | None = None) -> str:

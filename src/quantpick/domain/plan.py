@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from quantpick.domain.quant import parse_filename
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from quantpick.domain.licence import Licence
     from quantpick.domain.listing import Listing, QuantSet, RemoteFile
     from quantpick.domain.verdict import Recommendation
@@ -33,6 +35,14 @@ class Target(NamedTuple):
         return all(part.digest for part in self.parts)
 
 
+def targets_of(files: Sequence[RemoteFile]) -> tuple[Target, ...]:
+    """Return the files on disk of one quant: raw byte parts make one, others are themselves."""
+    raw = tuple(file for file in files if parse_filename(file.path).raw_part)
+    joined = (Target(_joined(raw[0].path), raw),) if raw else ()
+    others = (Target(file.path, (file,)) for file in files if file not in raw)
+    return (*joined, *others)
+
+
 class Plan(NamedTuple):
     """The files of one quant at one commit, and the patterns that match them and nothing else.
 
@@ -54,11 +64,8 @@ class Plan(NamedTuple):
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """The files on disk: raw byte parts become one, every other file is itself."""
-        raw = tuple(file for file in self.files if parse_filename(file.path).raw_part)
-        joined = (Target(_joined(raw[0].path), raw),) if raw else ()
-        others = (Target(file.path, (file,)) for file in self.files if file not in raw)
-        return (*joined, *others)
+        """The files on disk, those of the model first."""
+        return targets_of(self.files)
 
 
 class Fetched(NamedTuple):

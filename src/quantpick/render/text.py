@@ -206,7 +206,7 @@ def print_download(result: Download) -> None:
     console.print(_plain(f"licence: {result.licence.name}"))
     if result.licence.notice:
         console.print(_plain(f"notice: {result.licence.notice}"))
-    if result.dry_run:
+    if result.dry_run and len(plan.targets) == len(plan.files):
         _print_commands(console, {"equal to": hf_command(plan, result.local_dir)})
     else:
         _print_commands(console, {"run": run_command(result)})

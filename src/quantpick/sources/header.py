@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quantpick import gguf_header, hub
+from quantpick.domain.plan import targets_of
 from quantpick.domain.policy import Policy
 from quantpick.remote import RemoteBytes, read_range
 from quantpick.sources import header_cache
@@ -32,21 +33,29 @@ def read_remote(listing: Listing, quant: QuantSet) -> Header:
         return cached
     policy = Policy()
     web = hub.connect(policy)
-    firsts = [_FIRST, *[_FIRST_OF_SHARD] * (len(quant.files) - 1)]
-    sources = [RemoteBytes(web, listing.repo_id, listing.revision, file) for file in quant.files]
+    targets = targets_of(quant.files)
+    firsts = [_FIRST, *[_FIRST_OF_SHARD] * (len(targets) - 1)]
     headers = [
-        _read_one(source, first, policy) for source, first in zip(sources, firsts, strict=True)
+        _read_one(
+            # Of raw byte parts the first: a header is not longer.
+            RemoteBytes(web, listing.repo_id, listing.revision, target.parts[0]),
+            target.size,
+            first,
+            policy,
+        )
+        for target, first in zip(targets, firsts, strict=True)
     ]
-    header = gguf_header.join_shards(headers, [file.path for file in quant.files])
+    header = gguf_header.join_shards(headers, [target.path for target in targets])
     header_cache.store(listing, quant, header)
     return header
 
 
-def _read_one(source: RemoteBytes, first: int, policy: Policy) -> Header:
+def _read_one(source: RemoteBytes, size: int, first: int, policy: Policy) -> Header:
     file = source.file
 
     def fetch(start: int, least: int) -> bytes:
         step = first if start == 0 else max(_NEXT, start // 4 if start > _FAR else 0)
-        return read_range(source, start, min(max(least, step), file.size - start), policy)
+        length = min(max(least, step), file.size - start)
+        return read_range(source, start, length, policy) if length > 0 else b""
 
-    return gguf_header.parse_header(fetch, file.size, file.path)
+    return gguf_header.parse_header(fetch, size, file.path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from quantpick.domain.listing import quant_sets
 from quantpick.domain.metadata import shape_of
 from quantpick.domain.model import Model, QuantFile
+from quantpick.domain.plan import targets_of
 from quantpick.domain.predict import predict_weights
 from quantpick.domain.weights import weights_of
 
@@ -62,7 +63,7 @@ def _with_weights(
     """Say where a quant's bytes go, as the catalog or a header of the repo tells."""
     if read is not None and shape is not None:
         quant, header = read
-        if file.paths == tuple(remote.path for remote in quant.files):
+        if file.paths == tuple(target.path for target in targets_of(quant.files)):
             own = weights_of(header.tensors, shape.block_count, shape.idle_blocks)
             return file._replace(weights=own)
         return file._replace(weights=predict_weights(header, shape, file.label, file.file_bytes))
@@ -78,7 +79,7 @@ def _quant_file(quant: QuantSet, card: QuantFile | None) -> QuantFile:
     return QuantFile(
         label=quant.label,
         file_bytes=sum(file.size for file in quant.files),
-        paths=tuple(file.path for file in quant.files),
+        paths=tuple(target.path for target in targets_of(quant.files)),
         sha256=tuple(digests) if len(digests) == len(quant.files) else (),
         recommended=card.recommended if card else None,
         token_embd_type=card.token_embd_type if card else None,
