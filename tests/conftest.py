@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.hub.loopback import LoopbackHub
+from tests.hub.matrix_summary import SUMMARY
 from tests.support.command import Command
 from tests.support.gguf_files import real_model, split_gguf
 
@@ -60,3 +61,11 @@ def gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def gemma_shards(gemma: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Return the real model as a split set of two shards."""
     return split_gguf(gemma, tmp_path_factory.mktemp("shards"), 2)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell the size of the fault matrix and what came of it, where it ran."""
+    said = terminalreporter.config.stash.get(SUMMARY, None)
+    if said is not None:
+        terminalreporter.write_sep("-", "fault matrix")
+        terminalreporter.write_line(said)

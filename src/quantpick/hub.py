@@ -1,45 +1,46 @@
-"""The only door to huggingface_hub: listings, addresses, tokens, its cache, and refusals in words.
+"""The Hub: listings, addresses and refusals in words; the only door to huggingface_hub.
 
-huggingface_hub takes the endpoint, the token and the cache from its own environment variables
-(``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HOME`` and the rest). It neither retries every call nor sets
-every time limit, so both are added here. A token is never part of a message.
+huggingface_hub tells the endpoint, the token and the cache, from its own environment variables
+(``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HOME`` and the rest). Its calls to the API are not used: they
+have neither a time limit nor a further try everywhere, and know other certificates and proxies
+than the connections that bring the bytes. A token is never part of a message.
 """
 
 from __future__ import annotations
 
-import logging
+import json
 import re
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urljoin
 
-from huggingface_hub import HfApi, constants, get_session, hf_hub_url
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub import constants, hf_hub_url
 from huggingface_hub.file_download import repo_folder_name
-from huggingface_hub.hf_api import RepoFile
 
-# Offered without types; httpx is the HTTP library that huggingface_hub uses, under whichever name.
-from huggingface_hub.utils import build_hf_headers, httpx  # type: ignore[attr-defined]
+# Offered without types.
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from quantpick.domain.listing import Listing, RemoteFile
 from quantpick.domain.names import printable
-from quantpick.domain.policy import LONGEST_WAIT, Policy
 from quantpick.errors import AccessError, HubError, NotFoundError, QuantpickError
-from quantpick.web import Web, WebError, wait_of
+from quantpick.web import PROXY_LOGIN, UNTRUSTED, Web, WebError, origin, with_retries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from huggingface_hub.hf_api import ModelInfo, RepoSibling
-
-_T = TypeVar("_T")
-
-# Its warnings tell of retries and of a disk that is too small; both are dealt with here.
-logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    from quantpick.domain.policy import Policy
 
 _COMMIT = r"[0-9a-f]{40}"
+_SHA256 = r"[0-9a-f]{64}"
 _LOGIN = "set HF_TOKEN to a token that may read it, or run: hf auth login"
-_LIMITED = 429
+_LIMITED, _NOT_FOUND = 429, 404
+
+#: Bytes of the longest listing that is read: one of 10,000 files takes some 3 MB.
+_MOST_JSON = 64 << 20
+_BLOCK = 1 << 20
+
+#: More than any file has.
+_MOST_BYTES = 1 << 60
 
 #: Answers that stand, by the Hub's own word or by HTTP status; the first match counts.
 _REFUSALS: tuple[tuple[str | int, type[QuantpickError], str, str], ...] = (
@@ -67,7 +68,6 @@ _REFUSALS: tuple[tuple[str | int, type[QuantpickError], str, str], ...] = (
     (404, NotFoundError, "a file that {repo_id} lists is not there (404)", "try again later"),
     (410, NotFoundError, "a file that {repo_id} lists is gone (410)", "try again later"),
 )
-_DISABLED = "Access to this resource is disabled."
 
 
 def endpoint() -> str:
@@ -91,30 +91,26 @@ def list_repo(repo_id: str, revision: str | None, policy: Policy) -> Listing:
     One call; a mirror that leaves out the sizes is asked for the tree as well. Raises
     NotFoundError, AccessError or HubError.
     """
-    token = _headers().get("authorization", "").removeprefix("Bearer ")
-    api = HfApi(library_name="quantpick", token=token or False)
-    info = _with_retries(
-        lambda: api.model_info(
-            repo_id, revision=revision, files_metadata=True, timeout=policy.timeout
-        ),
-        policy,
-        repo_id,
-        revision,
-    )
-    if info.sha is None or not is_commit(info.sha):
-        raise HubError(f"the Hub names no commit for {repo_id}", "try again later")
-    commit, files = info.sha, tuple(_remote_files(info))
-    if not files and info.siblings:
-        files = _with_retries(
-            lambda: tuple(_tree_files(api, repo_id, commit, policy)), policy, repo_id, revision
-        )
-    return Listing(
-        repo_id=repo_id,
-        revision=commit,
-        files=files,
-        license=_licence(info),
-        base_model=_card_value(info, "base_model"),
-    )
+    web = connect(policy)
+    place = f"{constants.ENDPOINT}/api/models/{repo_id}"
+    named = "" if revision is None else f"/revision/{quote(revision, safe='')}"
+    try:
+        info, _ = _get_json(web, f"{place}{named}?blobs=true", policy)
+        commit = info.get("sha") if isinstance(info, dict) else None
+        if not isinstance(commit, str) or not is_commit(commit):
+            raise HubError(f"the Hub names no commit for {repo_id}", "try again later")
+        files = tuple(_files(info.get("siblings"), "rfilename", "blobId", "sha256"))
+        if not files and info.get("siblings"):
+            files = tuple(_tree_files(web, f"{place}/tree/{commit}", policy))
+    except WebError as error:
+        # Of a bare 404 nothing but the repo can be meant.
+        error.code = error.code or ("RepoNotFound" if error.status == _NOT_FOUND else "")
+        raise refusal(error, repo_id, revision) from error
+    finally:
+        web.close()
+    card = info.get("cardData")
+    card = card if isinstance(card, dict) else {}
+    return Listing(repo_id, commit, files, _licence(card), _card_value(card, "base_model"))
 
 
 def connect(policy: Policy) -> Web:
@@ -149,11 +145,8 @@ def refusal(error: WebError, repo_id: str, revision: str | None) -> QuantpickErr
         if key in {error.code, error.status}:
             names = {"repo_id": repo_id, "revision": revision}
             return kind(message.format(**names), hint.format(**names))
-    if error.status is None:
-        return HubError(
-            f"cannot reach the Hub for {repo_id}: {error}",
-            "check the network, HF_ENDPOINT and proxy settings, then try again",
-        )
+    if error.status is None or error.status == PROXY_LOGIN:
+        return HubError(f"cannot reach the Hub for {repo_id}: {error}", _network_hint(error))
     return HubError(f"the Hub answered {error.status} for {repo_id}", _hub_hint(error))
 
 
@@ -162,88 +155,91 @@ def _headers() -> dict[str, str]:
         raise HubError("HF_HUB_OFFLINE is set, so the Hub is not asked", "unset HF_HUB_OFFLINE")
     try:
         headers: dict[str, str] = build_hf_headers(library_name="quantpick")
-    except OSError:
+    except (OSError, ValueError):
         # The file with the token cannot be read: then there is none.
         headers = build_hf_headers(library_name="quantpick", token=False)
-    if not all(text.isascii() for text in headers.values()):
+    if not all(text.isascii() and text.isprintable() for text in headers.values()):
         raise AccessError(
             "the token cannot be sent: it holds characters that no token has", "check HF_TOKEN"
         )
     return headers
 
 
-def _remote_files(info: ModelInfo) -> Iterator[RemoteFile]:
-    for sibling in info.siblings or ():
-        lfs = sibling.lfs
-        size = sibling.size if sibling.size is not None else lfs.size if lfs else None
-        # The types hold only as far as the Hub's JSON does.
-        if isinstance(size, int) and size >= 0 and isinstance(sibling.rfilename, str):
-            yield _remote_file(sibling, sibling.rfilename, size)
+def _get_json(web: Web, url: str, policy: Policy) -> tuple[Any, str | None]:
+    """Return the JSON at an address, and the address of the next page. Raises WebError."""
 
+    def read() -> tuple[bytes, str | None]:
+        answer = web.get(url, {})
+        found = bytearray()
+        try:
+            while data := answer.read(_BLOCK):
+                found += data
+                if len(found) > _MOST_JSON:
+                    raise WebError("the answer is too long to be a listing", final=True)
+        finally:
+            answer.close(reusable=True)
+        return bytes(found), _next_page(url, answer.headers.get("Link", ""))
 
-def _tree_files(api: HfApi, repo_id: str, commit: str, policy: Policy) -> Iterator[RemoteFile]:
-    session = get_session()
-    unlimited = session.timeout
-    # The call takes no time limit of its own, and waits for ever without one.
-    session.timeout = policy.timeout
+    body, following = with_retries(read, policy)
     try:
-        for entry in api.list_repo_tree(repo_id, revision=commit, recursive=True):
-            if isinstance(entry, RepoFile) and entry.size >= 0:
-                yield _remote_file(entry, entry.path, entry.size)
-    finally:
-        session.timeout = unlimited
+        return json.loads(body), following
+    except (ValueError, RecursionError) as error:
+        raise WebError("the answer is no JSON", final=True) from error
 
 
-def _remote_file(entry: RepoSibling | RepoFile, path: str, size: int) -> RemoteFile:
-    sha256, oid = entry.lfs.sha256 if entry.lfs else None, entry.blob_id
-    if sha256 is not None and re.fullmatch(r"[0-9a-f]{64}", str(sha256)) is None:
-        raise HubError(f"the Hub lists a sha256 that is none for {printable(path)}", "try later")
-    git_oid = None if sha256 or re.fullmatch(_COMMIT, str(oid)) is None else str(oid)
-    return RemoteFile(path, size, sha256, git_oid)
+def _next_page(url: str, link: str) -> str | None:
+    """Return the next page that a Link header names, on the same server."""
+    found = re.search(r'<([^<>]*)>\s*;\s*rel="?next"?', link)
+    following = urljoin(url, found.group(1)) if found else None
+    return following if following and origin(following) == origin(url) else None
 
 
-def _licence(info: ModelInfo) -> str | None:
+def _tree_files(web: Web, place: str, policy: Policy) -> Iterator[RemoteFile]:
+    page: str | None = f"{place}?recursive=true&expand=false"
+    seen: set[str] = set()
+    while page is not None and page not in seen:
+        seen.add(page)
+        entries, page = _get_json(web, page, policy)
+        yield from _files(entries, "path", "oid", "oid")
+
+
+def _files(entries: object, path: str, oid: str, sha256: str) -> Iterator[RemoteFile]:
+    """Yield the files of a listing, whose fields have other names in the info and in the tree."""
+    for entry in entries if isinstance(entries, list) else ():
+        if not isinstance(entry, dict) or entry.get("type", "file") != "file":
+            continue
+        lfs = entry.get("lfs")
+        lfs = lfs if isinstance(lfs, dict) else {}
+        name, size = entry.get(path), entry.get("size", lfs.get("size"))
+        if isinstance(name, str) and isinstance(size, int) and 0 <= size < _MOST_BYTES:
+            digest = lfs.get(sha256)
+            if lfs and re.fullmatch(_SHA256, str(digest)) is None:
+                raise HubError(
+                    f"the Hub lists a sha256 that is none for {printable(name)}", "try again later"
+                )
+            known = re.fullmatch(_COMMIT, str(entry.get(oid))) and not lfs
+            yield RemoteFile(name, size, digest if lfs else None, entry[oid] if known else None)
+
+
+def _licence(card: dict[str, Any]) -> str | None:
     """Return the card's licence; ``other`` says nothing, and its name is a field of its own."""
-    licence = _card_value(info, "license")
-    return (_card_value(info, "license_name") or licence) if licence == "other" else licence
+    licence = _card_value(card, "license")
+    return (_card_value(card, "license_name") or licence) if licence == "other" else licence
 
 
-def _card_value(info: ModelInfo, field: str) -> str | None:
-    value = info.card_data.get(field) if info.card_data else None
+def _card_value(card: dict[str, Any], field: str) -> str | None:
+    value = card.get(field)
     if isinstance(value, list) and value:
         value = value[0]
     return printable(value) if isinstance(value, str) else None
 
 
-def _with_retries(call: Callable[[], _T], policy: Policy, repo_id: str, revision: str | None) -> _T:
-    for wait in (*policy.waits, None):
-        try:
-            return call()
-        except OfflineModeIsEnabled:
-            raise
-        except (OSError, httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            found = _web_error(error)
-            if wait is None or found.final or (found.wait or 0) > LONGEST_WAIT:
-                raise refusal(found, repo_id, revision) from error
-            time.sleep(wait if found.wait is None else found.wait)
-    raise AssertionError("the last try returns or raises")
-
-
-def _web_error(error: Exception) -> WebError:
-    """Return what huggingface_hub met, in the form that our own requests report it."""
-    response: Any = getattr(error, "response", None)
-    if not isinstance(error, HfHubHTTPError) or response is None:
-        final = isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol))
-        return WebError(type(error).__name__, final=final)
-    status, headers = int(response.status_code), response.headers
-    disabled = headers.get("X-Error-Message") == _DISABLED
-    return WebError(
-        str(status),
-        status=status,
-        code="DisabledRepo" if disabled else headers.get("X-Error-Code", ""),
-        wait=wait_of(headers),
-        final=status not in {408, _LIMITED} and status < 500,  # noqa: PLR2004 -- a server's error
-    )
+def _network_hint(error: WebError) -> str:
+    if error.status == PROXY_LOGIN:
+        return "check user and password in HTTPS_PROXY and HTTP_PROXY"
+    if error.code == UNTRUSTED:
+        return "set SSL_CERT_FILE to a file with the certificate of your network or mirror"
+    return "check the network, HF_ENDPOINT and proxy settings, then try again"
 
 
 def _hub_hint(error: WebError) -> str:

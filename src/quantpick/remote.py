@@ -11,9 +11,8 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from quantpick import hub
-from quantpick.domain.policy import LONGEST_WAIT
 from quantpick.errors import HubError, IntegrityError
-from quantpick.web import WebError
+from quantpick.web import WebError, with_retries
 
 if TYPE_CHECKING:
     from quantpick.domain.listing import RemoteFile
@@ -107,14 +106,10 @@ def read_range(source: RemoteBytes, start: int, length: int, policy: Policy) -> 
     A server that sends the whole file instead is listened to as far as needed. Raises the errors of
     hub.refusal, and WrongLengthError.
     """
-    for wait in (*policy.waits, None):
-        try:
-            return _read_range(source, start, length)
-        except WebError as error:
-            if wait is None or error.final or (error.wait or 0) > LONGEST_WAIT:
-                raise source.refusal(error) from error
-            time.sleep(wait if error.wait is None else error.wait)
-    raise AssertionError("the last try returns or raises")
+    try:
+        return with_retries(lambda: _read_range(source, start, length), policy)
+    except WebError as error:
+        raise source.refusal(error) from error
 
 
 def _read_range(source: RemoteBytes, start: int, length: int) -> bytes:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import ssl
+import time
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import truststore
@@ -26,21 +27,32 @@ from urllib3.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
+from urllib3.util import parse_url
+from urllib3.util.ssl_match_hostname import CertificateError
 
-from quantpick.domain.policy import asked_wait
+from quantpick.domain.policy import LONGEST_WAIT, asked_wait
 from quantpick.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from urllib3 import BaseHTTPResponse, PoolManager
+
+    from quantpick.domain.policy import Policy
+
+_T = TypeVar("_T")
 
 #: Redirects followed for one request; browsers and curl allow 20 to 50, the Hub needs two.
 _MOST_REDIRECTS = 10
 
-#: Variables that name a file of certificates to trust in place of the system's, as curl and other
-#: programs know them. OpenSSL reads SSL_CERT_FILE and SSL_CERT_DIR itself.
-_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+#: Variables that name certificates to trust, as OpenSSL, curl and other programs know them.
+_BUNDLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+#: The code of an error about a certificate, and the status of a proxy that refuses the login.
+UNTRUSTED = "untrusted"
+PROXY_LOGIN = 407
+
+_DISABLED = "Access to this resource is disabled."
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRIED = frozenset({408, 429})
@@ -52,7 +64,7 @@ _WORDS = (
     (NewConnectionError, "{host} refuses connections"),
     (ConnectTimeoutError, "{host} does not answer"),
     (ReadTimeoutError, "{host} went silent"),
-    (SSLError, "{host} has no certificate that is trusted here"),
+    (SSLError, "no secure connection to {host}"),
     (ProxyError, "the proxy does not let {host} through"),
     (LocationValueError, "{host} redirects to an address that makes no sense"),
     (HTTPError, "the connection to {host} broke off"),
@@ -62,8 +74,9 @@ _WORDS = (
 class WebError(Exception):
     """A GET that brought nothing: an answer that is an error, or none at all.
 
-    ``status`` is None where there was no answer, ``code`` the Hub's own word for the error and
-    ``wait`` the seconds that the server asks to wait. ``final`` says that a further try is useless.
+    ``status`` is None where there was no answer. ``code`` is the Hub's own word for the error, or
+    ``untrusted`` for a certificate. ``wait`` is the seconds that the server asks to wait, and
+    ``final`` says that a further try is useless.
     """
 
     def __init__(
@@ -166,11 +179,30 @@ class Web:
         return self._pools[proxy]
 
 
-def origin(url: str) -> tuple[str, str | None, int | None]:
-    """Return scheme, host and port of a URL, the port also where the URL leaves it out."""
-    parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    return parts.scheme, parts.hostname, port
+def with_retries(call: Callable[[], _T], policy: Policy) -> _T:
+    """Return what a call returns, after further tries where those make sense. Raises WebError."""
+    for wait in (*policy.waits, None):
+        try:
+            return call()
+        except WebError as error:
+            if wait is None or error.final or (error.wait or 0) > LONGEST_WAIT:
+                raise
+            time.sleep(wait if error.wait is None else error.wait)
+    raise AssertionError("the last try returns or raises")
+
+
+def origin(url: str) -> tuple[str | None, str | None, int | None]:
+    """Return scheme, host and port of a URL, the port also where the URL leaves it out.
+
+    Read as urllib3 reads it: who decides where a token goes must see the host that is connected to.
+    Raises ValueError for a URL that is none.
+    """
+    parts = parse_url(url)
+    return (
+        parts.scheme,
+        parts.host,
+        parts.port or {"http": 80, "https": 443}.get(parts.scheme or ""),
+    )
 
 
 def _next_url(url: str, location: str | None) -> str:
@@ -178,8 +210,9 @@ def _next_url(url: str, location: str | None) -> str:
         target = urljoin(url, location or "")
         scheme, host, _ = origin(target)
     except ValueError:
-        scheme, host, target = "", None, ""
-    if not location or host is None or scheme not in {"http", "https"}:
+        scheme, host, target = None, None, ""
+    # Two readers may see two hosts in an address with a backslash.
+    if not location or "\\" in location or host is None or scheme not in {"http", "https"}:
         raise WebError(f"{_host(url)} redirects to an address that makes no sense", final=True)
     return target
 
@@ -187,11 +220,14 @@ def _next_url(url: str, location: str | None) -> str:
 def _refused(answer: Answer) -> WebError:
     answer.close()
     status, headers = answer.status, answer.headers
+    if status == PROXY_LOGIN:
+        return WebError("the proxy wants another login", status=status, final=True)
+    disabled = headers.get("X-Error-Message") == _DISABLED
     retried = status in _RETRIED or status >= _SERVER_ERROR
     return WebError(
         f"{_host(answer.url)} answered {status}",
         status=status,
-        code=headers.get("X-Error-Code", ""),
+        code="DisabledRepo" if disabled else headers.get("X-Error-Code", ""),
         wait=wait_of(headers) if retried else None,
         final=not retried,
     )
@@ -200,7 +236,7 @@ def _refused(answer: Answer) -> WebError:
 def wait_of(headers: Mapping[str, str]) -> float | None:
     """Return the seconds an answer asks to wait, from Retry-After (also a date) or RateLimit."""
     retry_after = headers.get("Retry-After", "")
-    with suppress(ValueError):
+    with suppress(ValueError, TypeError):
         # Held against the server's own clock, for ours may be wrong.
         until = parsedate_to_datetime(retry_after) - parsedate_to_datetime(headers.get("Date", ""))
         return max(0.0, until.total_seconds())
@@ -208,10 +244,23 @@ def wait_of(headers: Mapping[str, str]) -> float | None:
 
 
 def _broken(error: Exception, url: str) -> WebError:
+    host = _host(url)
+    if isinstance(error, SSLError) and _distrusted(error):
+        return WebError(f"{host} shows no trusted certificate", code=UNTRUSTED, final=True)
+    if isinstance(error, (ProxyError, OSError)) and f" {PROXY_LOGIN} " in str(error):
+        return WebError("the proxy wants another login", status=PROXY_LOGIN, final=True)
     words = next((text for kind, text in _WORDS if isinstance(error, kind)), _WORDS[-1][1])
-    # A certificate and an address stay what they are; all else may pass.
-    final = isinstance(error, (SSLError, LocationValueError))
-    return WebError(words.format(host=_host(url)), final=final)
+    return WebError(words.format(host=host), final=isinstance(error, LocationValueError))
+
+
+def _distrusted(error: BaseException | None) -> bool:
+    """Whether a TLS error is about the certificate, which a further try does not change."""
+    while error is not None:
+        if isinstance(error, (ssl.SSLCertVerificationError, CertificateError)):
+            return True
+        inner = error.args[0] if error.args and isinstance(error.args[0], BaseException) else None
+        error = inner or error.__cause__
+    return False
 
 
 def _host(url: str) -> str:
@@ -241,7 +290,7 @@ def _new_pool(proxy: str | None, connections: int) -> PoolManager:
 
         return SOCKSProxyManager(proxy, maxsize=connections, ssl_context=context)
     user = urlsplit(proxy)
-    login = f"{user.username}:{user.password or ''}" if user.username else None
+    login = f"{unquote(user.username)}:{unquote(user.password or '')}" if user.username else None
     return urllib3.ProxyManager(
         proxy,
         maxsize=connections,
@@ -251,17 +300,20 @@ def _new_pool(proxy: str | None, connections: int) -> PoolManager:
 
 
 def _trust() -> ssl.SSLContext:
-    """Return the system's certificates, or those of the file that the environment names."""
-    named = next((os.environ[name] for name in _BUNDLES if os.environ.get(name)), None)
-    if named is None:
+    """Return the system's certificates, or those of all files that the environment names."""
+    named = [os.environ[name] for name in _BUNDLES if os.environ.get(name)]
+    if not named:
         return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    place = Path(named)
-    try:
-        if place.is_dir():
-            return ssl.create_default_context(capath=named)
-        return ssl.create_default_context(cafile=named)
-    except OSError as error:
-        raise UsageError(
-            f"cannot read certificates from {named}: {error.strerror or error}",
-            f"correct or unset {' and '.join(_BUNDLES)}",
-        ) from error
+    context = ssl.create_default_context()
+    for place in named:
+        try:
+            if Path(place).is_dir():
+                context.load_verify_locations(capath=place)
+            else:
+                context.load_verify_locations(cafile=place)
+        except OSError as error:
+            raise UsageError(
+                f"cannot read certificates from {place}: {error.strerror or error}",
+                f"correct or unset {', '.join(_BUNDLES)}",
+            ) from error
+    return context

@@ -23,6 +23,11 @@ _OUTSIDE = (
     "COLUMNS",
     "NO_COLOR",
     "FORCE_COLOR",
+    "SSL_CERT_",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
 )
 
 

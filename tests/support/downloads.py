@@ -15,7 +15,7 @@ REPO = "someone/gemma-3-270m-GGUF"
 SPEC = f"{REPO}:Q4_K_M"
 NAME = "g-Q4_K_M.gguf"
 NOTICE = "NOTICE-someone--gemma-3-270m-GGUF.txt"
-RECEIPT = "someone--gemma-3-270m-GGUF--Q4_K_M.quantpick.json"
+RECEIPT = "someone--gemma-3-270m-GGUF.quantpick.json"
 GOOD = tiny_gguf(4096)
 _CODES = {
     2: "usage",

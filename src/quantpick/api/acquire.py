@@ -15,7 +15,7 @@ from quantpick.domain.listing import find_file, find_quant, quant_sets
 from quantpick.domain.lock import Drift, LockedQuant, find_locked
 from quantpick.domain.offer import check_offered, find_projector
 from quantpick.domain.plan import Download, Target, plan_download
-from quantpick.domain.receipt import Receipt
+from quantpick.domain.receipt import Entry
 from quantpick.domain.spec import AUTO
 from quantpick.domain.verification import Verification
 from quantpick.errors import IntegrityError, LockError, NotFoundError, UsageError
@@ -95,7 +95,9 @@ def fetch(planned: Download, way: Way) -> Download:
         return planned._replace(files=files, dry_run=False)
     notice = Path(files[0].local_path).parent / notice_name(plan.repo_id)
     write_text(notice, notice_text(plan, planned.base_model, planned.licence))
-    receipt = receipt_file.write_receipt(way.local_dir, plan, _receipt(planned))
+    receipt = receipt_file.write_receipt(
+        way.local_dir, plan.repo_id, planned.licence.licence_id, _entries(plan)
+    )
     return planned._replace(
         local_dir=str(way.local_dir),
         files=files,
@@ -116,15 +118,15 @@ def planned_of(locked: LockedQuant) -> Download:
     )
 
 
-def fetch_locked(path: Path, want: Want | None, way: Way) -> tuple[Download, ...]:
-    """Fetch exactly what a lock says: all of it, or the quant that is wanted.
+def fetch_locked(path: Path, spec: Spec | None, repo_id: str, way: Way) -> tuple[Download, ...]:
+    """Fetch exactly what a lock says: all of it, or the quant of a SPEC.
 
     Raises LockError where that cannot be had, and the errors of the network and the disk.
     """
     lock = read_lock(path)
-    repo_id, label = (want.repo_id, want.label) if want else (None, None)
+    wanted = find_locked(lock, spec, repo_id, str(path)) if spec else lock.quants
     done = []
-    for locked in find_locked(lock, repo_id, label, str(path)):
+    for locked in wanted:
         try:
             done.append(fetch(planned_of(locked), way))
         except (NotFoundError, IntegrityError) as error:
@@ -173,7 +175,8 @@ def verify(paths: Sequence[Path], known: check.Known | None, progress: Progress)
 def known_by_lock(path: Path) -> check.Known:
     """Return what a lock tells of files. Raises LockError."""
     quants = read_lock(path).quants
-    return check.Known(str(path), [target for quant in quants for target in quant.plan().targets])
+    targets = [target for quant in quants for target in quant.plan().targets]
+    return check.Known(str(path), targets, whole=True)
 
 
 def known_by_hub(repo_id: str, revision: str | None, policy: Policy) -> check.Known:
@@ -182,7 +185,7 @@ def known_by_hub(repo_id: str, revision: str | None, policy: Policy) -> check.Kn
     targets = [Target(file.path, (file,)) for file in listing.files if file.digest is not None]
     for quant in (quant for sets in quant_sets(listing).values() for quant in sets):
         targets += [one for one in plan_download(listing, quant).targets if len(one.parts) > 1]
-    return check.Known(f"{repo_id} at {listing.revision[:12]}", targets)
+    return check.Known(f"{repo_id} at {listing.revision[:12]}", targets, whole=False)
 
 
 def _with_projector(plan: Plan, listing: Listing, quant: QuantSet, wanted: str) -> Plan:
@@ -190,17 +193,9 @@ def _with_projector(plan: Plan, listing: Listing, quant: QuantSet, wanted: str) 
     return plan._replace(files=(*plan.files, file), include=(*plan.include, file.path))
 
 
-def _receipt(planned: Download) -> Receipt:
-    plan = planned.plan
-    return Receipt(
-        repo_id=plan.repo_id,
-        revision=plan.revision,
-        label=plan.label,
-        targets=plan.targets,
-        license=planned.licence.licence_id,
-        fetched=datetime.now(UTC).isoformat(timespec="seconds"),
-        by=version("quantpick"),
-    )
+def _entries(plan: Plan) -> list[Entry]:
+    now, by = datetime.now(UTC).isoformat(timespec="seconds"), version("quantpick")
+    return [Entry(target, plan.label, plan.revision, now, by) for target in plan.targets]
 
 
 def _no_pick(listing: Listing) -> Recommendation:

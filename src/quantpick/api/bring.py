@@ -11,7 +11,7 @@ from quantpick.domain.lock import Lock, cache_key
 from quantpick.domain.need import Need, check_need
 from quantpick.domain.policy import Policy
 from quantpick.domain.progress import Silent
-from quantpick.domain.spec import parse_spec
+from quantpick.domain.spec import is_revision, parse_spec
 from quantpick.errors import UsageError
 from quantpick.fetch.lock_file import read_lock, write_lock
 from quantpick.fetch.way import Way
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from quantpick.domain.lock import Drift
     from quantpick.domain.plan import Download, Plan
     from quantpick.domain.progress import Progress
+    from quantpick.domain.spec import Spec
     from quantpick.domain.verification import Verification
 
 
@@ -58,6 +59,8 @@ def download(  # noqa: PLR0913 -- each is a flag of its own
     projector of that type too, ``auto`` the usual one. ``xet`` tries Xet before HTTP.
     """
     need, policy, progress = check_need(need or Need()), policy or Policy(), progress or Silent()
+    if revision is not None and not is_revision(revision):
+        raise UsageError(f"{revision!r} names no branch, tag or commit", "check --revision")
     want = _want(spec, progress, with_mmproj)
     want = want._replace(revision=revision or want.revision)
     planned = acquire.plan_want(
@@ -85,9 +88,9 @@ def download_locked(  # noqa: PLR0913 -- likewise
     where it cannot be had as locked.
     """
     progress = progress or Silent()
-    want = None if spec is None else _want(spec, progress, None)
+    parsed = None if spec is None else _parse(spec, progress)
     way = Way(local_dir, policy or Policy(), progress, force=force, frozen=frozen, xet=xet)
-    return acquire.fetch_locked(lock_file, want, way)
+    return acquire.fetch_locked(lock_file, parsed, repo_id_of(parsed) if parsed else "", way)
 
 
 def lock(  # noqa: PLR0913 -- likewise
@@ -104,7 +107,8 @@ def lock(  # noqa: PLR0913 -- likewise
     need, policy, progress = check_need(need or Need()), policy or Policy(), progress or Silent()
     wants = [_want(spec, progress, with_mmproj) for spec in specs]
     if not wants:
-        wants = [acquire.want_locked(one) for one in read_lock(lock_file).quants]
+        known = [acquire.want_locked(one) for one in read_lock(lock_file).quants]
+        wants = [want._replace(mmproj=with_mmproj or want.mmproj) for want in known]
     quants = [
         acquire.locked_of(
             acquire.plan_want(
@@ -156,10 +160,14 @@ def verify(
 
 
 def _want(text: str, progress: Progress, with_mmproj: str | None) -> acquire.Want:
+    spec = _parse(text, progress)
+    return acquire.want_of(spec, repo_id_of(spec), text, with_mmproj)
+
+
+def _parse(text: str, progress: Progress) -> Spec:
     spec = parse_spec(text)
     if spec.path is not None:
         raise UsageError(f"{text} is a path, not a repo", "write OWNER/REPO:LABEL")
-    repo_id = repo_id_of(spec)
     if spec.repo is None:
-        progress.note(f"{spec.label} of the default repo {repo_id}")
-    return acquire.want_of(spec, repo_id, text, with_mmproj)
+        progress.note(f"{spec.label} of the default repo {repo_id_of(spec)}")
+    return spec

@@ -1,6 +1,7 @@
 """The program: its commands, loaded when named, and the one boundary where errors become words."""
 
 import os
+import signal
 import sys
 from importlib import import_module
 from typing import Annotated
@@ -32,6 +33,8 @@ def run(words: list[str]) -> int:
     """Run a command line and return its exit status."""
     # huggingface_hub would ask the Hub for a list of coding agents on the side.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # As Ctrl-C does: what has come is kept, and a child process ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         status = _run(words)
         sys.stdout.flush()

@@ -8,6 +8,9 @@ from typing import Any
 from quantpick.domain.listing import RemoteFile
 from quantpick.domain.names import unsafe_path
 
+#: More than any disk holds.
+_MOST_BYTES = 1 << 60
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 
@@ -22,7 +25,7 @@ def file_record(file: RemoteFile) -> dict[str, Any]:
 def file_of(row: dict[str, Any]) -> RemoteFile:
     """Return the file of a record. Raises ValueError, TypeError or LookupError for a wrong one."""
     size = row["bytes"]
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < _MOST_BYTES:
         raise ValueError(f"{size!r} is no number of bytes")
     return RemoteFile(
         safe_path(row["path"]),

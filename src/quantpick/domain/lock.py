@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from quantpick.domain.file_record import file_of, file_record, text
 from quantpick.domain.names import printable
 from quantpick.domain.plan import Plan
-from quantpick.domain.spec import is_repo_id
+from quantpick.domain.quant import matching_labels
+from quantpick.domain.spec import is_repo_id, is_revision
 from quantpick.errors import LockError
 
 if TYPE_CHECKING:
     from quantpick.domain.listing import RemoteFile
+    from quantpick.domain.spec import Spec
 
 #: Raised when a lock that is read today would mean something else.
 VERSION = 1
@@ -57,7 +59,8 @@ class LockedQuant(NamedTuple):
     def plan(self) -> Plan:
         """Describe its download."""
         include = tuple(file.path for file in self.files)
-        return Plan(self.repo_id, self.commit, self.label, self.files, include, self.asked)
+        # Asked for by its commit: what a branch means today is none of a lock's business.
+        return Plan(self.repo_id, self.commit, self.label, self.files, include, self.commit)
 
 
 class Lock(NamedTuple):
@@ -108,36 +111,37 @@ def lock_of(record: dict[str, Any], name: str) -> Lock:
     if record.get("version") != VERSION:
         raise LockError(
             f"{name} has version {record.get('version')!r}, where {VERSION} is known",
-            "write it anew: quantpick lock SPEC",
+            "move it away, then write it anew: quantpick lock SPEC",
         )
     try:
         quants = tuple(_quant_of(entry) for entry in record["quant"])
     except (TypeError, LookupError, ValueError) as error:
         raise LockError(
             f"{name} is no lock that can be trusted: {printable(str(error))}",
-            "write it anew: quantpick lock SPEC",
+            "move it away, then write it anew: quantpick lock SPEC",
         ) from error
     return Lock(quants)
 
 
-def find_locked(lock: Lock, repo_id: str | None, label: str | None, name: str) -> list[LockedQuant]:
-    """Return the locked quants that a repo and a label stand for, None for any.
+def find_locked(lock: Lock, spec: Spec, repo_id: str, name: str) -> list[LockedQuant]:
+    """Return the locked quants that a SPEC stands for; ``repo_id`` is its repo.
 
     Raises LockError where there is none.
     """
-    wanted = label and label.lower()
-    found = [
-        quant
-        for quant in lock.quants
-        if repo_id in {None, quant.repo_id} and wanted in {None, quant.label.lower()}
-    ]
-    if not found:
-        asked = ":".join(part for part in (repo_id, label) if part) or "any quant"
+    mine = [quant for quant in lock.quants if quant.repo_id == repo_id]
+    if spec.revision is not None:
+        mine = [quant for quant in mine if spec.revision in {quant.asked, quant.commit}]
+    if spec.file is not None:
+        mine = [quant for quant in mine if any(file.path == spec.file for file in quant.files)]
+    elif spec.label is not None:
+        labels = matching_labels(spec.label, [quant.label for quant in mine])
+        mine = [quant for quant in mine if quant.label in labels]
+    if not mine:
         raise LockError(
-            f"{name} does not lock {asked}",
+            f"{name} does not lock {repo_id}:{spec.file or spec.label}",
             f"it locks {', '.join(quant.spec for quant in lock.quants) or 'nothing'}",
         )
-    return found
+    return mine
 
 
 def _quant_record(quant: LockedQuant) -> dict[str, Any]:
@@ -146,13 +150,10 @@ def _quant_record(quant: LockedQuant) -> dict[str, Any]:
         "revision": quant.asked,
         "commit": quant.commit,
         "label": quant.label,
-        "mmproj": quant.mmproj,
-        "license": quant.license,
+        **{key: getattr(quant, key) for key in _OPTIONS},
     }
-    return {
-        **{key: value for key, value in about.items() if value is not None},
-        "file": [file_record(file) for file in quant.files],
-    }
+    known = {key: value for key, value in about.items() if value is not None}
+    return {**known, "file": [file_record(file) for file in quant.files]}
 
 
 def _quant_of(entry: dict[str, Any]) -> LockedQuant:
@@ -164,6 +165,10 @@ def _quant_of(entry: dict[str, Any]) -> LockedQuant:
     files = tuple(file_of(row) for row in entry["file"])
     if not files or not all(file.digest for file in files):
         raise ValueError(f"{repo_id} has a file without a digest, or none")
+    if len({file.path for file in files}) < len(files):
+        raise ValueError(f"{repo_id} has a file twice")
     given = {key: text(entry[key]) for key in ("revision", *_OPTIONS) if key in entry}
     asked = given.pop("revision", None)
+    if asked is not None and not is_revision(asked):
+        raise ValueError(f"{asked!r} is no revision")
     return LockedQuant(repo_id, commit, text(entry["label"]), files, asked, **given)

@@ -5,6 +5,7 @@ A type that llama.cpp cannot load is named as such and offered only to who names
 
 from __future__ import annotations
 
+import re
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,6 @@ from quantpick.domain.quant import Family, FileKind, canonical_label, family_of,
 from quantpick.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from quantpick.domain.listing import Listing, QuantSet, RemoteFile
     from quantpick.domain.model import Reference
 
@@ -40,49 +39,51 @@ def check_offered(listing: Listing, quant: QuantSet, reference: Reference) -> No
 def find_projector(listing: Listing, quant: QuantSet, wanted: str) -> RemoteFile:
     """Return the projector of a quant's model; ``wanted`` is a type, or ``auto`` for the usual one.
 
-    The nearest in folder and name counts. Raises NotFoundError where there is none, none of that
-    type, or several that could be meant.
+    Only those nearest in folder and name can be the model's. Raises NotFoundError where there is
+    none, none of that type, or several that could be meant.
     """
     found = [file for file in listing.files if _is_projector(file.path)]
     if not found:
+        raise NotFoundError(f"{listing.repo_id} has no projector", "leave out --with-mmproj")
+    model = quant.files[0].path
+    near = max(_nearness(file.path, model) for file in found)
+    types: dict[str, list[RemoteFile]] = {}
+    for file in found:
+        if _nearness(file.path, model) == near:
+            types.setdefault(parse_filename(file.path).label or "unnamed", []).append(file)
+    label = min(types, key=_usual) if wanted == USUAL else canonical_label(wanted) or wanted
+    if label not in types:
         raise NotFoundError(
-            f"{listing.repo_id} has no projector",
-            "leave out --with-mmproj: this model is text only",
+            f"{listing.repo_id} has no projector {wanted} for {quant.label}",
+            near_hint(wanted, sorted(types)),
         )
-    types = {parse_filename(file.path).label for file in found}
-    usual = next((name for name in _PROJECTOR_TYPES if name in types), None)
-    label = usual if wanted == USUAL else canonical_label(wanted) or wanted
-    right = [file for file in found if parse_filename(file.path).label == label]
-    if not right:
-        names = [name for name in types if name]
+    if len(types[label]) > 1:
         raise NotFoundError(
-            f"{listing.repo_id} has no projector {wanted}", near_hint(wanted, sorted(names))
-        )
-    return _nearest(listing, quant, right)
-
-
-def _nearest(listing: Listing, quant: QuantSet, found: Sequence[RemoteFile]) -> RemoteFile:
-    near = max(_nearness(file.path, quant.files[0].path) for file in found)
-    nearest = [file for file in found if _nearness(file.path, quant.files[0].path) == near]
-    if len(nearest) > 1:
-        raise NotFoundError(
-            f"{len(nearest)} projectors of {listing.repo_id} could go with {quant.label}: "
-            + ", ".join(file.path for file in nearest),
+            f"{len(types[label])} projectors of {listing.repo_id} could go with {quant.label}: "
+            + ", ".join(file.path for file in types[label]),
             f"fetch one by its path: quantpick download {listing.repo_id}:PATH",
         )
-    return nearest[0]
+    return types[label][0]
+
+
+def _usual(label: str) -> tuple[int, str]:
+    """Return the place of a projector's type among those published, the usual first."""
+    known = label in _PROJECTOR_TYPES
+    return _PROJECTOR_TYPES.index(label) if known else len(_PROJECTOR_TYPES), label
 
 
 def _nearness(projector: str, model: str) -> tuple[int, int]:
-    """Return how many folders two files share, and how long a beginning of their names."""
-    folder, _, name = projector.rpartition("/")
-    model_folder, _, model_name = model.rpartition("/")
-    shared = sum(
-        a == b for a, b in zip(folder.split("/"), model_folder.split("/"), strict=False) if a
-    )
-    plain = name.lower().replace("mmproj", "").strip("-_.")
-    alike = zip(plain, model_name.lower(), strict=False)
-    return shared, sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], alike))
+    """Return how many folders two files share, and how many words at the start of their names."""
+    *folders, name = projector.split("/")
+    *model_folders, model_name = model.split("/")
+    words = re.split(r"[-_.]+", re.sub(r"(?i)^mmproj[-_.]?(?:model[-_.])?", "", name))
+    model_words = re.split(r"[-_.]+", model_name)
+    return _alike(folders, model_folders), _alike(words, model_words)
+
+
+def _alike(first: list[str], second: list[str]) -> int:
+    pairs = zip(first, second, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0].lower() == pair[1].lower(), pairs))
 
 
 def _is_projector(path: str) -> bool:

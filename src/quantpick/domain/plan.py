@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
-from quantpick.domain.quant import parse_filename
+from quantpick.domain.quant import parse_filename, whole_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Target(NamedTuple):
 def targets_of(files: Sequence[RemoteFile]) -> tuple[Target, ...]:
     """Return the files on disk of one quant: raw byte parts make one, others are themselves."""
     raw = tuple(file for file in files if parse_filename(file.path).raw_part)
-    joined = (Target(_joined(raw[0].path), raw),) if raw else ()
+    joined = (Target(whole_path(raw[0].path), raw),) if raw else ()
     others = (Target(file.path, (file,)) for file in files if file not in raw)
     return (*joined, *others)
 
@@ -122,11 +122,6 @@ def include_patterns(quant: QuantSet, listed: list[str]) -> tuple[str, ...]:
     if folder and {path for path in listed if fnmatchcase(path, pattern)} == wanted:
         return (pattern,)
     return tuple(_literal(file.path) for file in quant.files)
-
-
-def _joined(path: str) -> str:
-    """Return the name of the file that raw byte parts make up: what stands before their suffix."""
-    return path[: path.lower().rindex(".gguf") + len(".gguf")]
 
 
 def _literal(path: str) -> str:

@@ -210,6 +210,13 @@ def set_name(path: str) -> str:
     return f"{folder}/{stem} {count} {raw_part}"
 
 
+def whole_path(path: str) -> str:
+    """Return the path of the file that a raw byte part is cut from."""
+    folder, slash, name = path.rpartition("/")
+    piece = _piece(name)
+    return f"{folder}{slash}{piece[0]}.gguf" if piece else path
+
+
 def _piece(name: str) -> _Piece | None:
     """Return what the end of a name says, None if it is not the name of a GGUF file."""
     if name[-5:].lower() != ".gguf":

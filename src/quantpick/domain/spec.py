@@ -70,8 +70,13 @@ def _is_repo(text: str) -> bool:
     return is_repo_id(text) or re.fullmatch(_ALIAS, text) is not None
 
 
+def is_revision(text: str) -> bool:
+    """Whether a text may name a branch, a tag or a commit."""
+    return re.fullmatch(_REVISION, text) is not None and ".." not in text and "//" not in text
+
+
 def _revision(text: str, revision: str | None) -> str | None:
-    if revision is None or (re.fullmatch(_REVISION, revision) and ".." not in revision):
+    if revision is None or is_revision(revision):
         return revision
     raise _unreadable(text)
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from quantpick.domain.listing import RemoteFile
 from quantpick.domain.plan import Target
 from quantpick.domain.progress import step
+from quantpick.domain.quant import set_name
 from quantpick.domain.verification import Checked, State
 from quantpick.errors import IntegrityError, NotFoundError, UsageError
 from quantpick.fetch.places import STAGING
 from quantpick.fetch.proven import note_proof, read_structure, wrong_bytes
-from quantpick.fetch.receipt_file import receipts_above, receipts_in
+from quantpick.fetch.receipt_file import receipts_above, receipts_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,10 +32,14 @@ _BLOB = re.compile(r"[0-9a-f]{64}")
 
 
 class Known(NamedTuple):
-    """Targets that a lock or a listing tells of, and its name."""
+    """Targets that a lock or a listing tells of, and its name.
+
+    ``whole`` says that all of them have to be there; of a repo a folder may hold some quants.
+    """
 
     name: str
     targets: Sequence[Target]
+    whole: bool
 
 
 class _Claim(NamedTuple):
@@ -64,19 +69,36 @@ def check_paths(
 
 
 def _in_folder(folder: Path, known: Known | None) -> Iterator[_Claim]:
-    if known is not None:
-        for target in known.targets:
-            yield _Claim(folder / target.path, target, known.name)
+    told = list(_told(folder, known))
+    yield from told
+    if known is not None and known.whole:
         return
-    told = set()
-    for receipt in receipts_in(folder):
-        for target in receipt.targets:
-            told.add(folder / target.path)
-            yield _Claim(folder / target.path, target, "receipt")
+    paths = {claim.path.absolute() for claim in told}
     for path in sorted(folder.rglob("*")):
         model = path.suffix.lower() == ".gguf" and STAGING not in path.parts
-        if model and path not in told and path.is_file():
-            yield from _of_file(path, None)
+        if model and path.absolute() not in paths and path.is_file():
+            yield _by_itself(path)
+
+
+def _told(folder: Path, known: Known | None) -> Iterator[_Claim]:
+    """Yield the files that should be in a folder, there or not."""
+    if known is None:
+        receipts = [*receipts_below(folder), *receipts_above(folder)]
+        for place, receipt in receipts:
+            for entry in receipt.entries:
+                path = place / entry.target.path
+                if path.absolute().is_relative_to(folder.absolute()):
+                    yield _Claim(path, entry.target, "receipt")
+        return
+    # A set of which one file is there should be there whole.
+    there = {
+        set_name(target.path)
+        for target in known.targets
+        if known.whole or (folder / target.path).exists()
+    }
+    for target in known.targets:
+        if set_name(target.path) in there:
+            yield _Claim(folder / target.path, target, known.name)
 
 
 def _of_file(path: Path, known: Known | None) -> Iterator[_Claim]:
@@ -84,16 +106,20 @@ def _of_file(path: Path, known: Known | None) -> Iterator[_Claim]:
         yield _Claim(path, _named(path, known), known.name)
         return
     for folder, receipt in receipts_above(path):
-        for target in receipt.targets:
-            if (folder / target.path) == path.absolute():
-                yield _Claim(path, target, "receipt")
+        for entry in receipt.entries:
+            if (folder / entry.target.path) == path.absolute():
+                yield _Claim(path, entry.target, "receipt")
                 return
+    yield _by_itself(path)
+
+
+def _by_itself(path: Path) -> _Claim:
+    """Return what a file's own name says of it: in the Hub cache its sha256, elsewhere nothing."""
     blob = path.resolve()
     if blob.parent.name == "blobs" and _BLOB.fullmatch(blob.name):
         file = RemoteFile(path.name, blob.stat().st_size, blob.name)
-        yield _Claim(path, Target(path.name, (file,)), "the cache")
-        return
-    yield _Claim(path, None, None)
+        return _Claim(path, Target(path.name, (file,)), "the cache")
+    return _Claim(path, None, None)
 
 
 def _named(path: Path, known: Known) -> Target:
@@ -135,7 +161,8 @@ def _check(claim: _Claim, on_bytes: Callable[[int], None]) -> Checked:
         fault = _fault(path, target, on_bytes)
     except OSError as error:
         fault = f"cannot be read: {error.strerror or error}"
-    state = State.WRONG if fault else State.OK if target else State.UNPROVEN
+    proven = target is not None and target.provable
+    state = State.WRONG if fault else State.OK if proven else State.UNPROVEN
     return Checked(str(path), state, size, claim.against, fault)
 
 

@@ -91,7 +91,9 @@ class _Run:
                 answer.abort()
         end = time.monotonic() + _PATIENCE
         for thread in self._threads:
-            thread.join(max(0.0, end - time.monotonic()))
+            # An interrupt may come before all have started.
+            if thread.ident is not None:
+                thread.join(max(0.0, end - time.monotonic()))
 
     def _work(self) -> None:
         try:

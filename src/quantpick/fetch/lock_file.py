@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import tomli_w
 
 from quantpick.domain.lock import lock_of, lock_record
+from quantpick.domain.names import printable
 from quantpick.errors import LockError
 from quantpick.fetch.places import write_text
 
@@ -27,9 +28,10 @@ def read_lock(path: Path) -> Lock:
         record = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise LockError(f"there is no {path}", "write one: quantpick lock SPEC") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LockError(
-            f"cannot read {path}: {error}", "write it anew: quantpick lock SPEC"
+            f"cannot read {path} as a lock: {printable(str(error))}",
+            "move it away, or name another file; then write it anew: quantpick lock SPEC",
         ) from error
     return lock_of(record, str(path))
 

@@ -95,7 +95,7 @@ class PartFile:
         target.parent.mkdir(parents=True, exist_ok=True)
         self.path.replace(target)
         _sync_folder(target.parent)
-        self._note.unlink(missing_ok=True)
+        discard(self.path)
 
     def _pwrite(self, view: memoryview, at: int) -> int:
         if hasattr(os, "pwrite"):
@@ -118,9 +118,9 @@ def adopt(whole: Path, path: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove a part file and its note."""
-    path.unlink(missing_ok=True)
-    path.with_name(f"{path.name}.json").unlink(missing_ok=True)
+    """Remove a part file and its notes."""
+    for suffix in ("", ".json", ".json.new"):
+        path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
 
 
 def _read_note(note: Path, path: Path, size: int) -> Spans:
@@ -134,18 +134,22 @@ def _read_note(note: Path, path: Path, size: int) -> Spans:
             if not 0 <= int(start) < int(stop) <= size:
                 return ()
             done = add_span(done, int(start), int(stop))
-    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+    except (OSError, ValueError, ArithmeticError, TypeError, LookupError, RecursionError):
         return ()
     return done
 
 
 def _write_note(note: Path, size: int, done: Spans) -> None:
     written = note.with_name(f"{note.name}.new")
-    with written.open("w", encoding="utf-8") as file:
-        json.dump({"format": _FORMAT, "size": size, "done": done}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    written.replace(note)
+    try:
+        with written.open("w", encoding="utf-8") as file:
+            json.dump({"format": _FORMAT, "size": size, "done": done}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        written.replace(note)
+    except OSError:
+        written.unlink(missing_ok=True)
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

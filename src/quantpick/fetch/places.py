@@ -10,6 +10,7 @@ import errno
 import os
 import shutil
 from contextlib import suppress
+from threading import get_ident
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick import hub
@@ -62,16 +63,14 @@ def publish(plan: Plan, places: list[Place]) -> None:
     """Show what is in the cache under the repo's paths, as huggingface_hub does. Raises OSError."""
     root = hub.repo_cache(plan.repo_id)
     for place in places:
-        if place.shown != place.final and not place.shown.exists():
+        if not place.shown.exists() or not place.shown.samefile(place.final):
             _link(place.shown, place.final)
     if hub.is_commit(plan.asked):
         return
     ref = root / "refs" / (plan.asked or "main")
     if not ref.exists() or ref.read_text("utf-8") != plan.revision:
         ref.parent.mkdir(parents=True, exist_ok=True)
-        written = ref.with_name(f"{ref.name}.{os.getpid()}.tmp")
-        written.write_text(plan.revision, "utf-8")
-        written.replace(ref)
+        _replace_text(ref, plan.revision)
 
 
 def tidy(folder: Path) -> None:
@@ -82,14 +81,22 @@ def tidy(folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small text file beside the model: the whole of it, or nothing. Raises DiskError."""
-    written = path.with_name(f"{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _replace_text(path, text)
+    except OSError as error:
+        raise disk_error(path.parent, error) from error
+
+
+def _replace_text(path: Path, text: str) -> None:
+    # A name of its own: another process or thread may write the same file now.
+    written = path.with_name(f".{path.name[:200]}.{os.getpid()}.{get_ident()}.new")
+    try:
         written.write_text(text, "utf-8")
         written.replace(path)
-    except OSError as error:
+    except OSError:
         written.unlink(missing_ok=True)
-        raise disk_error(path.parent, error) from error
+        raise
 
 
 def disk_error(folder: Path, error: OSError) -> DiskError:

@@ -6,46 +6,59 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from quantpick.domain.receipt import SUFFIX, receipt_name, receipt_of, receipt_record
+from quantpick.domain.receipt import (
+    SUFFIX,
+    Receipt,
+    add_entries,
+    receipt_name,
+    receipt_of,
+    receipt_record,
+)
 from quantpick.errors import IntegrityError
 from quantpick.fetch.places import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from quantpick.domain.plan import Plan
-    from quantpick.domain.receipt import Receipt
+    from quantpick.domain.receipt import Entry
 
 #: Folders above a file in which its receipt may be: paths in a repo are not deeper.
 _DEEPEST = 8
 
 
-def write_receipt(folder: Path, plan: Plan, receipt: Receipt) -> Path:
-    """Write a quant's receipt below the folder that its paths begin in; return where it is.
+def write_receipt(
+    folder: Path, repo_id: str, licence: str | None, entries: Sequence[Entry]
+) -> Path:
+    """Add files to a repo's receipt in the folder that their paths begin in; return where it is.
 
-    One that says the same already is left as it is, with its date. Raises DiskError.
+    One that cannot be read is written anew. Raises DiskError.
     """
-    path = folder / receipt_name(plan)
-    with suppress(OSError, ValueError, IntegrityError):
-        known = receipt_of(json.loads(path.read_text("utf-8")), path.name)
-        if known == receipt._replace(license=None, fetched="", by=""):
-            return path
-    write_text(path, json.dumps(receipt_record(receipt), indent=1) + "\n")
+    path = folder / receipt_name(repo_id)
+    known = Receipt(repo_id, licence, ())
+    with suppress(IntegrityError):
+        known = receipt_of(_read(path), path.name) if path.exists() else known
+    written = add_entries(known._replace(repo_id=repo_id, license=licence), entries)
+    if written != known or not path.exists():
+        write_text(path, json.dumps(receipt_record(written), indent=1) + "\n")
     return path
 
 
-def receipts_in(folder: Path) -> Iterator[Receipt]:
-    """Yield the receipts of a folder. Raises IntegrityError for one that cannot be read."""
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
-        yield receipt_of(_read(path), str(path))
+def receipts_below(folder: Path) -> Iterator[tuple[Path, Receipt]]:
+    """Yield the receipts in a folder and below, each with its folder.
+
+    Raises IntegrityError for one that cannot be read.
+    """
+    for path in sorted(folder.rglob(f"*{SUFFIX}")):
+        yield path.parent, receipt_of(_read(path), str(path))
 
 
-def receipts_above(file: Path) -> Iterator[tuple[Path, Receipt]]:
-    """Yield the receipts in a file's folder and those above, each with its folder."""
-    for folder in list(file.absolute().parents)[:_DEEPEST]:
-        for receipt in receipts_in(folder):
-            yield folder, receipt
+def receipts_above(path: Path) -> Iterator[tuple[Path, Receipt]]:
+    """Yield the receipts in the folders above a file or folder that can be read."""
+    for folder in list(path.absolute().parents)[:_DEEPEST]:
+        for found in sorted(folder.glob(f"*{SUFFIX}")):
+            with suppress(IntegrityError):
+                yield folder, receipt_of(_read(found), str(found))
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401 -- JSON, for receipt_of to check

@@ -147,7 +147,7 @@ class _Run:
             }
             wrong = self._bring(parts)
             if wrong:
-                self._check([place for place in missing if place not in wrong])
+                self._check([place for place in missing if place not in wrong], parts)
             else:
                 check_set(self._check(self._places, parts))
             for place, part in parts.items():
@@ -189,14 +189,14 @@ class _Run:
                 "run the same command again to go on from there",
             ) from None
 
-    def _check(self, places: Sequence[Place], parts: Container[Place] = ()) -> dict[str, Header]:
+    def _check(self, places: Sequence[Place], parts: Container[Place]) -> dict[str, Header]:
         """Return the headers of GGUF files whose bytes are right, by path in the repo.
 
         Raises IntegrityError for one that is not whole: the Hub has it like that.
         """
         found = {}
         for place in places:
-            path = place.part if place in parts or not place.final.exists() else place.final
+            path = place.part if place in parts else place.final
             try:
                 header = read_structure(path, place.target)
             except IntegrityError as error:

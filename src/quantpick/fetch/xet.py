@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from quantpick.errors import UsageError
 from quantpick.fetch.part import adopt
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def fetch_by_xet(plan: Plan, file: RemoteFile, part: Path, on_bytes: Callable[[i
 
     ``on_bytes`` receives byte counts as they arrive.
     """
-    stall = float(os.environ.get(STALL_VARIABLE) or _STALL)
+    stall = _stall()
     folder = part.with_name(f"{part.name}.xet")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -71,6 +72,20 @@ def fetch_by_xet(plan: Plan, file: RemoteFile, part: Path, on_bytes: Callable[[i
         return True
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stall() -> float:
+    named = os.environ.get(STALL_VARIABLE)
+    try:
+        seconds = float(named) if named else _STALL
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise UsageError(
+            f"{STALL_VARIABLE} is {named!r}, which is no number of seconds",
+            "set it to some seconds, such as 30, or unset it",
+        )
+    return seconds
 
 
 def _watch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from quantpick.domain.names import printable
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
 
 def say(text: str) -> None:
-    """Print a line to stderr."""
-    print(printable(text), file=sys.stderr, flush=True)
+    """Print a line to stderr; nobody there to read it is no reason to stop."""
+    with suppress(BrokenPipeError):
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def print_error(error: QuantpickError) -> None:
