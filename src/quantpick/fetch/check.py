@@ -83,12 +83,12 @@ def _in_folder(folder: Path, known: Known | None) -> Iterator[_Claim]:
 def _told(folder: Path, known: Known | None) -> Iterator[_Claim]:
     """Yield the files that should be in a folder, there or not."""
     if known is None:
-        receipts = [*receipts_below(folder), *receipts_above(folder)]
-        for place, receipt in receipts:
+        for place, receipt in (*receipts_below(folder), *receipts_above(folder)):
             for entry in receipt.entries:
-                path = place / entry.target.path
-                if path.absolute().is_relative_to(folder.absolute()):
-                    yield _Claim(path, entry.target, "receipt")
+                path = (place / entry.target.path).absolute()
+                if path.is_relative_to(folder.absolute()):
+                    shown = folder / path.relative_to(folder.absolute())
+                    yield _Claim(shown, entry.target, "receipt")
         return
     # A set of which one file is there should be there whole.
     there = {

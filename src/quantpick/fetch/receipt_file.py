@@ -54,10 +54,14 @@ def receipts_below(folder: Path) -> Iterator[tuple[Path, Receipt]]:
 
 
 def receipts_above(path: Path) -> Iterator[tuple[Path, Receipt]]:
-    """Yield the receipts in the folders above a file or folder that can be read."""
-    for folder in list(path.absolute().parents)[:_DEEPEST]:
+    """Yield the receipts in the folders above a file or folder, each with its folder.
+
+    Raises IntegrityError for one beside it that cannot be read; further up it may be a stranger's.
+    """
+    for depth, folder in enumerate(list(path.absolute().parents)[:_DEEPEST]):
+        ignored = (IntegrityError,) if depth else ()
         for found in sorted(folder.glob(f"*{SUFFIX}")):
-            with suppress(IntegrityError):
+            with suppress(*ignored):
                 yield folder, receipt_of(_read(found), str(found))
 
 
