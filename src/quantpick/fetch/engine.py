@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from quantpick.fetch.queue import Job, Task
     from quantpick.web import Answer
 
-#: Bytes read from a connection, and hashed, at once: large enough that calls cost little.
-_BLOCK = 1 << 20
+#: Bytes read from a connection at once, at most: large enough that calls cost little, small enough
+#: that all connections together hold little memory.
+_BLOCK = 512 << 10
 
 #: Seconds between two looks at how far it is, and between two notes of what is there.
 _LOOK = 0.1
