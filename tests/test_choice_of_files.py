@@ -342,3 +342,17 @@ def test_projector_lies_beside_the_model_and_only_the_model_is_run(
     result = online("download", f"{REPO}:Q4_K_M", "--with-mmproj", "--quiet")
     assert (result.status, result.stdout) == (0, "g-Q4_K_M.gguf\n"), result.stderr
     assert (online.cwd / "mmproj-F16.gguf").read_bytes() == TINY
+
+
+def test_list_says_what_is_not_offered_and_why(online: Command, hub: LoopbackHub) -> None:
+    names = ["g-Q4_K_M.gguf", "g-IQ4_KS.gguf", "g-Q4_0_4_4.gguf", "g-Q4_K_H.gguf"]
+    hub.add_repo(REPO, dict.fromkeys(names, TINY))
+    rows = {
+        row["label"]: row["not_offered"] for row in online("list", REPO, "--json").json["files"]
+    }
+    assert rows.pop("Q4_K_M") is None
+    said = {"IQ4_KS": "ik_llama.cpp", "Q4_0_4_4": "dropped", "Q4_K_H": "author's own"}
+    assert {label: said[label] in reason for label, reason in rows.items()} == dict.fromkeys(
+        said, True
+    )
+    assert "Not offered: only the fork" in " ".join(online("list", REPO).stdout.split())

@@ -334,3 +334,14 @@ def test_progress_on_a_terminal_is_a_bar_and_stdout_stays_one_document(
     assert "\x1b[" in shown
     assert "fetch g-Q4_K_M.gguf" in shown
     assert "━" in shown
+
+
+def test_mirror_without_sizes_is_asked_for_the_tree_page_by_page(
+    online: Command, hub: LoopbackHub
+) -> None:
+    others = {f"notes/{number:05}.txt": b"" for number in range(10_000)}
+    hub.add_repo(REPO, {**others, "g-Q4_K_M.gguf": TINY}, no_blobs=True)
+    (file,) = fetch(online, f"{REPO}:Q4_K_M")["files"]
+    assert (file["verified"], (online.cwd / "g-Q4_K_M.gguf").read_bytes()) == (True, TINY)
+    pages = [entry.path for entry in hub.requests("hub") if "/tree/" in entry.path]
+    assert len(pages) == 11

@@ -26,14 +26,28 @@ _PROJECTOR_TYPES = ("F16", "BF16", "Q8_0", "F32")
 
 def check_offered(listing: Listing, quant: QuantSet, reference: Reference) -> None:
     """Raise NotFoundError for a quant that mainline llama.cpp cannot load, or is not known to."""
-    reason = _not_offered(quant, reference)
+    path = quant.files[0].path
+    reason = why_not_offered(quant.label, path, reference)
     if reason is not None:
-        path = quant.files[0].path
         raise NotFoundError(
             f"{quant.label} of {listing.repo_id} is not offered: {reason}",
             "choose another quant",
             f"to fetch it all the same, name its file: quantpick download {listing.repo_id}:{path}",
         )
+
+
+def why_not_offered(label: str, path: str, reference: Reference) -> str | None:
+    """Return why a quant is offered only to who names its file, None where it is offered."""
+    if "SPECIAL_TENSOR" in path.upper():
+        return "its files hold one tensor each, to be mixed by a recipe"
+    family, info = family_of(label), reference.info(label)
+    if family is Family.FORK:
+        return "only the fork ik_llama.cpp loads this type"
+    if info is not None and info.removed_in is not None:
+        return f"llama.cpp dropped this type in b{info.removed_in}"
+    if family is Family.UNKNOWN and info is None:
+        return "the label is its author's own, and what is inside is not known"
+    return None
 
 
 def find_projector(listing: Listing, quant: QuantSet, wanted: str) -> RemoteFile:
@@ -88,16 +102,3 @@ def _alike(first: list[str], second: list[str]) -> int:
 
 def _is_projector(path: str) -> bool:
     return parse_filename(path).kind is FileKind.MMPROJ and not unsafe_path(path)
-
-
-def _not_offered(quant: QuantSet, reference: Reference) -> str | None:
-    if "SPECIAL_TENSOR" in quant.files[0].path.upper():
-        return "its files hold one tensor each, to be mixed by a recipe"
-    family, info = family_of(quant.label), reference.info(quant.label)
-    if family is Family.FORK:
-        return "only the fork ik_llama.cpp loads this type"
-    if info is not None and info.removed_in is not None:
-        return f"llama.cpp dropped this type in b{info.removed_in}"
-    if family is Family.UNKNOWN and info is None:
-        return "the label is its author's own, and what is inside is not known"
-    return None

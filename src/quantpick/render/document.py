@@ -10,6 +10,7 @@ from quantpick.domain.host_record import host_record
 from quantpick.domain.judge import needs_on_one_gpu
 from quantpick.domain.launch import download_command, server_command
 from quantpick.domain.need import Need
+from quantpick.domain.offer import why_not_offered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -123,6 +124,7 @@ def _file(file: QuantFile, reference: Reference) -> Record:
         "token_embd_type": file.token_embd_type,
         "output_type": file.output_type,
         "tier": info.tier if info else None,
+        "not_offered": why_not_offered(file.label, file.paths[0], reference),
         "paths": list(file.paths),
         "sha256": list(file.sha256),
     }

@@ -18,6 +18,7 @@ from quantpick.domain.launch import download_command, hf_command, run_command, s
 from quantpick.domain.memory import Use
 from quantpick.domain.names import printable
 from quantpick.domain.need import Need
+from quantpick.domain.offer import why_not_offered
 from quantpick.domain.units import GB, format_gb, format_gib
 from quantpick.render.talk import print_warnings
 from quantpick.render.words import (
@@ -160,7 +161,7 @@ def print_quants(model: Model, reference: Reference) -> None:
             file.family,
             info.tier if info else "unknown",
             *([_CARD[file.recommended]] if advised else []),
-            info.note if info else "",
+            _note(file, reference),
         )
     _print_table(console, table)
     console.print(_plain(f"{assumptions(Need())}, all layers on one GPU"))
@@ -168,6 +169,12 @@ def print_quants(model: Model, reference: Reference) -> None:
         console.print(_plain("card: what the repo's card advises"))
     if not all(file.exact for file in model.files):
         console.print(_plain(_ROUNDED))
+
+
+def _note(file: QuantFile, reference: Reference) -> str:
+    reason = why_not_offered(file.label, file.paths[0], reference)
+    info = reference.info(file.label)
+    return f"Not offered: {reason}." if reason else info.note if info else ""
 
 
 def print_hardware(host: Host) -> None:
