@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin
@@ -38,6 +39,12 @@ _LIMITED, _NOT_FOUND = 429, 404
 #: Bytes of the longest listing that is read: one of 10,000 files takes some 3 MB.
 _MOST_JSON = 64 << 20
 _BLOCK = 1 << 20
+
+#: Pages of a tree that are read: the Hub puts 1,000 files on one.
+_MOST_PAGES = 1000
+
+#: Seconds that a listing may take to arrive, however steadily it drips.
+_LISTING_TIME = 120.0
 
 #: More than any file has.
 _MOST_BYTES = 1 << 60
@@ -170,14 +177,16 @@ def _get_json(web: Web, url: str, policy: Policy) -> tuple[Any, str | None]:
 
     def read() -> tuple[bytes, str | None]:
         answer = web.get(url, {})
-        found = bytearray()
+        found, end = bytearray(), time.monotonic() + _LISTING_TIME
         try:
             while data := answer.read(_BLOCK):
                 found += data
                 if len(found) > _MOST_JSON:
                     raise WebError("the answer is too long to be a listing", final=True)
+                if time.monotonic() > end:
+                    raise WebError(f"the listing takes more than {_LISTING_TIME:.0f} s")
         finally:
-            answer.close(reusable=True)
+            answer.close()
         return bytes(found), _next_page(url, answer.headers.get("Link", ""))
 
     body, following = with_retries(read, policy)
@@ -197,7 +206,9 @@ def _next_page(url: str, link: str) -> str | None:
 def _tree_files(web: Web, place: str, policy: Policy) -> Iterator[RemoteFile]:
     page: str | None = f"{place}?recursive=true&expand=false"
     seen: set[str] = set()
-    while page is not None and page not in seen:
+    while page is not None:
+        if page in seen or len(seen) == _MOST_PAGES:
+            raise WebError("the listing has no end", final=True)
         seen.add(page)
         entries, page = _get_json(web, page, policy)
         yield from _files(entries, "path", "oid", "oid")

@@ -54,6 +54,9 @@ PROXY_LOGIN = 407
 
 _DISABLED = "Access to this resource is disabled."
 
+#: Bytes of a body that is read to its end to keep the connection.
+_SHORT = 64 << 10
+
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRIED = frozenset({408, 429})
 _SERVER_ERROR = 500
@@ -113,6 +116,14 @@ class Answer:
             self.body.close()
         self.body.release_conn()
 
+    def dismiss(self) -> None:
+        """Let the connection go without looking at the body, which is read if it is short."""
+        length = self.headers.get("Content-Length", "")
+        short = length.isdecimal() and int(length) <= _SHORT
+        if short:
+            self.body.drain_conn()
+        self.close(reusable=short)
+
     def abort(self) -> None:
         """End a read that another thread waits in."""
         with suppress(HTTPError, OSError, ValueError, RuntimeError):
@@ -140,8 +151,7 @@ class Web:
             answer = self._get(url, headers)
             if answer.status not in _REDIRECTS:
                 break
-            answer.body.drain_conn()
-            answer.close(reusable=True)
+            answer.dismiss()
             url = _next_url(url, answer.headers.get("Location"))
         else:
             raise WebError(f"{_host(url)} redirects in a circle", final=True)

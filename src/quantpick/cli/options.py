@@ -21,8 +21,10 @@ from quantpick.domain.need import (
 )
 from quantpick.domain.policy import Policy, waits_of
 from quantpick.domain.progress import ProgressKind
-from quantpick.domain.units import parse_build, parse_size
+from quantpick.domain.units import parse_build, parse_seconds, parse_size
 from quantpick.errors import UsageError
+
+_TIMEOUT = "HF_HUB_DOWNLOAD_TIMEOUT"
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
@@ -149,16 +151,8 @@ def read_host(
 
 def read_policy(connections: int, retries: int) -> Policy:
     """Return how hard to try: HF_HUB_DOWNLOAD_TIMEOUT has the seconds without a byte."""
-    text = os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT", "")
-    try:
-        timeout = float(text) if text else Policy().timeout
-    except ValueError:
-        timeout = 0.0
-    if not 0 < timeout < float("inf"):
-        raise UsageError(
-            f"HF_HUB_DOWNLOAD_TIMEOUT is {text!r}, which is no number of seconds",
-            "set it to some seconds, such as 10, or unset it",
-        )
+    text = os.environ.get(_TIMEOUT)
+    timeout = parse_seconds(text, _TIMEOUT) if text else Policy().timeout
     return Policy(connections, timeout, waits_of(retries))
 
 

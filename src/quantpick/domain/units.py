@@ -57,3 +57,17 @@ def format_gb(size: int) -> str:
 def format_gib(size: int) -> str:
     """Return a size in GiB with one digit, as drivers print it."""
     return f"{size / GIB:.1f} GiB"
+
+
+def parse_seconds(text: str, name: str) -> float:
+    """Read a number of seconds; ``name`` is the variable it stands in. Raises UsageError."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise UsageError(
+            f"{name} is {text!r}, which is no number of seconds",
+            "set it to some seconds, such as 30, or unset it",
+        )
+    return seconds

@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from quantpick.errors import UsageError
+from quantpick.domain.units import parse_seconds
 from quantpick.fetch.part import adopt
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def fetch_by_xet(plan: Plan, file: RemoteFile, part: Path, on_bytes: Callable[[i
 
     ``on_bytes`` receives byte counts as they arrive.
     """
-    stall = _stall()
+    named = os.environ.get(STALL_VARIABLE)
+    stall = parse_seconds(named, STALL_VARIABLE) if named else _STALL
     folder = part.with_name(f"{part.name}.xet")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -72,20 +73,6 @@ def fetch_by_xet(plan: Plan, file: RemoteFile, part: Path, on_bytes: Callable[[i
         return True
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _stall() -> float:
-    named = os.environ.get(STALL_VARIABLE)
-    try:
-        seconds = float(named) if named else _STALL
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise UsageError(
-            f"{STALL_VARIABLE} is {named!r}, which is no number of seconds",
-            "set it to some seconds, such as 30, or unset it",
-        )
-    return seconds
 
 
 def _watch(
