@@ -55,7 +55,7 @@ DOORS = {
     "psutil": {"probes/ram"},
     "pynvml": {"probes/nvidia"},
     "huggingface_hub": {"hub"},
-    "filelock": {"fetch/transfer"},
+    "filelock": {"fetch/locks"},
     "platformdirs": {"kept"},
     "urllib3": {"web"},
     "truststore": {"web"},

@@ -80,8 +80,13 @@ def tidy(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small text file beside the model: the whole of it, or nothing. Raises DiskError."""
+    """Write a small text file beside the model: the whole of it, or nothing. Raises DiskError.
+
+    One that says the same already is left alone, also where nothing can be written.
+    """
     try:
+        if path.is_file() and path.read_bytes() == text.encode():
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace_text(path, text)
     except OSError as error:

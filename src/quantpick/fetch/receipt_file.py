@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from quantpick.domain.progress import Silent
 from quantpick.domain.receipt import (
     SUFFIX,
     Receipt,
@@ -15,7 +16,8 @@ from quantpick.domain.receipt import (
     receipt_record,
 )
 from quantpick.errors import IntegrityError
-from quantpick.fetch.places import write_text
+from quantpick.fetch.locks import hold
+from quantpick.fetch.places import STAGING, disk_error, tidy, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,13 +37,31 @@ def write_receipt(
     One that cannot be read is written anew. Raises DiskError.
     """
     path = folder / receipt_name(repo_id)
-    known = Receipt(repo_id, licence, ())
-    with suppress(IntegrityError):
-        known = receipt_of(_read(path), path.name) if path.exists() else known
-    written = add_entries(known._replace(repo_id=repo_id, license=licence), entries)
-    if written != known or not path.exists():
-        write_text(path, json.dumps(receipt_record(written), indent=1) + "\n")
+    known = _known(path, repo_id)
+    if path.exists() and _grown(known, licence, entries) == known:
+        return path
+    try:
+        # Another process may add another quant now.
+        with hold([folder / STAGING / f"{path.name}.lock"], Silent()):
+            record = receipt_record(_grown(_known(path, repo_id), licence, entries))
+            write_text(path, json.dumps(record, indent=1) + "\n")
+    except OSError as error:
+        raise disk_error(folder, error) from error
+    finally:
+        tidy(folder)
     return path
+
+
+def _known(path: Path, repo_id: str) -> Receipt:
+    """Return the receipt that is there, an empty one where there is none or a damaged one."""
+    with suppress(IntegrityError):
+        if path.exists():
+            return receipt_of(_read(path), path.name)
+    return Receipt(repo_id, None, ())
+
+
+def _grown(known: Receipt, licence: str | None, entries: Sequence[Entry]) -> Receipt:
+    return add_entries(known._replace(license=licence), entries)
 
 
 def receipts_below(folder: Path) -> Iterator[tuple[Path, Receipt]]:

@@ -8,10 +8,8 @@ already there that differs from the listing is left alone unless the user says o
 from __future__ import annotations
 
 import shutil
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
-
-from filelock import FileLock, Timeout
 
 from quantpick import hub
 from quantpick.domain.plan import Fetched
@@ -19,9 +17,9 @@ from quantpick.domain.progress import step
 from quantpick.domain.units import format_gb
 from quantpick.errors import DiskError, IntegrityError, LockError, StoppedError
 from quantpick.fetch.engine import fetch_all
+from quantpick.fetch.locks import hold
 from quantpick.fetch.part import PartFile, bytes_there, discard
 from quantpick.fetch.places import (
-    STAGING,
     cache_places,
     disk_error,
     folder_places,
@@ -36,12 +34,10 @@ from quantpick.remote import RemoteBytes
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
-    from pathlib import Path
 
     from quantpick.domain.header import Header
     from quantpick.domain.listing import RemoteFile
     from quantpick.domain.plan import Plan
-    from quantpick.domain.progress import Progress
     from quantpick.fetch.places import Place
     from quantpick.fetch.way import Way
 
@@ -57,20 +53,27 @@ def fetch_plan(plan: Plan, way: Way) -> tuple[Fetched, ...]:
     folder = way.local_dir
     places = cache_places(plan) if folder is None else folder_places(plan, folder)
     try:
-        with _alone(places, way.progress):
-            fetched = _fetch_missing(plan, places, way)
-            if folder is None:
-                publish(plan, places)
+        missing = [place for place in places if not _present(place, way)]
+        # What is there already needs no lock, nor a folder that can be written.
+        if missing:
+            with hold({place.lock for place in places}, way.progress):
+                # Another process may have brought some while this one waited.
+                missing = [place for place in missing if not _present(place, way)]
+                _fetch_missing(plan, places, missing, way)
+        if folder is None:
+            publish(plan, places)
     except OSError as error:
         raise disk_error(folder or hub.cache_folder(), error) from error
     finally:
         if folder is not None:
             tidy(folder)
-    return fetched
+    return tuple(
+        Fetched(place.target, str(place.shown), place.target.provable, reused=place not in missing)
+        for place in places
+    )
 
 
-def _fetch_missing(plan: Plan, places: Sequence[Place], way: Way) -> tuple[Fetched, ...]:
-    missing = [place for place in places if not _present(place, way)]
+def _fetch_missing(plan: Plan, places: Sequence[Place], missing: Sequence[Place], way: Way) -> None:
     if missing and way.frozen:
         raise LockError(
             f"{missing[0].target.path} of {plan.repo_id} is not there, and --frozen forbids to "
@@ -87,10 +90,6 @@ def _fetch_missing(plan: Plan, places: Sequence[Place], way: Way) -> tuple[Fetch
             way.progress.note(f"{_name(place)} is not intact: {what}; fetching it once more")
         for place, what in (run.fetch(list(wrong)) if wrong else {}).items():
             raise _not_intact(plan, place, what, same=what == wrong[place])
-    return tuple(
-        Fetched(place.target, str(place.shown), place.target.provable, reused=place not in missing)
-        for place in places
-    )
 
 
 def _try_xet(plan: Plan, places: Sequence[Place], way: Way) -> None:
@@ -228,43 +227,6 @@ def _offsets(place: Place) -> Iterator[tuple[RemoteFile, int]]:
     for file in place.target.parts:
         yield file, at
         at += file.size
-
-
-@contextmanager
-def _alone(places: Sequence[Place], progress: Progress) -> Iterator[None]:
-    """Hold the locks of all places, in one order for all processes; say so when that takes long."""
-    with ExitStack() as stack:
-        for lock in sorted({place.lock for place in places}):
-            guard = FileLock(lock)
-            _acquire(guard, lock, progress)
-            stack.callback(_release, guard, lock)
-        yield
-
-
-def _release(guard: FileLock, lock: Path) -> None:
-    # Removed while it is held: who opens it later opens another, who waits for it notices. Those of
-    # the cache are huggingface_hub's, which leaves them.
-    if lock.parent.name == STAGING:
-        with suppress(OSError):
-            lock.unlink()
-    guard.release()
-
-
-def _acquire(guard: FileLock, lock: Path, progress: Progress) -> None:
-    said = False
-    while True:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            guard.acquire(timeout=1)
-        except Timeout:
-            if not said:
-                progress.note("another process fetches the same files; waiting for it")
-            said = True
-        except FileNotFoundError:
-            # The other process is done and has removed the folder: make it again.
-            continue
-        else:
-            return
 
 
 def _not_intact(plan: Plan, place: Place, what: str, *, same: bool) -> IntegrityError:
