@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin
@@ -106,8 +107,9 @@ def list_repo(repo_id: str, revision: str | None, policy: Policy) -> Listing:
         commit = info.get("sha") if isinstance(info, dict) else None
         if not isinstance(commit, str) or not is_commit(commit):
             raise HubError(f"the Hub names no commit for {repo_id}", "try again later")
-        files = tuple(_files(info.get("siblings"), "rfilename", "blobId", "sha256"))
-        if not files and info.get("siblings"):
+        siblings = info.get("siblings")
+        files = tuple(_files(siblings, "rfilename", "blobId", "sha256"))
+        if isinstance(siblings, list) and len(files) < len(siblings):
             files = tuple(_tree_files(web, f"{place}/tree/{commit}", policy))
     except WebError as error:
         # Of a bare 404 nothing but the repo can be meant.
@@ -160,11 +162,15 @@ def refusal(error: WebError, repo_id: str, revision: str | None) -> QuantpickErr
 def _headers() -> dict[str, str]:
     if offline():
         raise HubError("HF_HUB_OFFLINE is set, so the Hub is not asked", "unset HF_HUB_OFFLINE")
+    about: dict[str, Any] = {
+        "library_name": "quantpick",
+        "library_version": version("quantpick"),
+    }
     try:
-        headers: dict[str, str] = build_hf_headers(library_name="quantpick")
+        headers: dict[str, str] = build_hf_headers(**about)
     except (OSError, ValueError):
         # The file with the token cannot be read: then there is none.
-        headers = build_hf_headers(library_name="quantpick", token=False)
+        headers = build_hf_headers(**about, token=False)
     if not all(text.isascii() and text.isprintable() for text in headers.values()):
         raise AccessError(
             "the token cannot be sent: it holds characters that no token has", "check HF_TOKEN"
