@@ -121,7 +121,9 @@ def _hang(spot: Spot) -> Fault:
 
 
 def _slow(spot: Spot) -> Fault:
-    rate = max(20_000, spot.size // spot.rng.choice((1, 2)))
+    # It may hit any file of the repo, and a slow one is to arrive before patience ends.
+    largest = max(map(len, spot.shelf.wanted.values()))
+    rate = max(20_000, largest // spot.rng.choice((1, 2)))
     return faults.slow(rate, **spot.bytes(spot.times()))
 
 
