@@ -356,3 +356,10 @@ def test_list_says_what_is_not_offered_and_why(online: Command, hub: LoopbackHub
         said, True
     )
     assert "Not offered: only the fork" in " ".join(online("list", REPO).stdout.split())
+
+
+def test_locked_name_with_brackets_is_no_pattern(online: Command, hub: LoopbackHub) -> None:
+    hub.add_repo(REPO, {"g[1]-Q2_K.gguf": TINY, "mmproj-g[1]-F16.gguf": TINY})
+    assert online("lock", f"{REPO}:Q2_K", "--with-mmproj").status == 0
+    (quant,) = online("download", "--locked", "--json").json["quants"]
+    assert quant["include"] == ["g[[]1]-Q2_K.gguf", "mmproj-g[[]1]-F16.gguf"]

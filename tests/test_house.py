@@ -41,6 +41,8 @@ SLOW = {
     "requests",
     "urllib3",
     "truststore",
+    "hashlib",
+    "tempfile",
 }
 SLOW |= {"psutil"} if sys.platform.startswith("linux") else set()
 

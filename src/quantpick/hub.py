@@ -22,8 +22,8 @@ from huggingface_hub.file_download import repo_folder_name
 # Offered without types.
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-from quantpick.domain.listing import Listing, RemoteFile
-from quantpick.domain.names import printable
+from quantpick.domain.listing import MOST_BYTES, Listing, RemoteFile
+from quantpick.domain.names import is_sha1, is_sha256, printable
 from quantpick.errors import AccessError, HubError, NotFoundError, QuantpickError
 from quantpick.web import PROXY_LOGIN, UNTRUSTED, Web, WebError, origin, with_retries
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from quantpick.domain.policy import Policy
 
-_COMMIT = r"[0-9a-f]{40}"
-_SHA256 = r"[0-9a-f]{64}"
 _LOGIN = "set HF_TOKEN to a token that may read it, or run: hf auth login"
 _LIMITED, _NOT_FOUND = 429, 404
 
@@ -46,9 +44,6 @@ _MOST_PAGES = 1000
 
 #: Seconds that a listing may take to arrive, however steadily it drips.
 _LISTING_TIME = 120.0
-
-#: More than any file has.
-_MOST_BYTES = 1 << 60
 
 #: Answers that stand, by the Hub's own word or by HTTP status; the first match counts.
 _REFUSALS: tuple[tuple[str | int, type[QuantpickError], str, str], ...] = (
@@ -88,11 +83,6 @@ def offline() -> bool:
     return bool(constants.is_offline_mode())
 
 
-def is_commit(revision: str | None) -> bool:
-    """Whether a revision is a whole commit hash, which never means anything else."""
-    return revision is not None and re.fullmatch(_COMMIT, revision) is not None
-
-
 def list_repo(repo_id: str, revision: str | None, policy: Policy) -> Listing:
     """Return a repo's files with sizes and sha256 at the commit that ``revision`` names now.
 
@@ -105,7 +95,7 @@ def list_repo(repo_id: str, revision: str | None, policy: Policy) -> Listing:
     try:
         info, _ = _get_json(web, f"{place}{named}?blobs=true", policy)
         commit = info.get("sha") if isinstance(info, dict) else None
-        if not isinstance(commit, str) or not is_commit(commit):
+        if not is_sha1(commit):
             raise HubError(f"the Hub names no commit for {repo_id}", "try again later")
         siblings = info.get("siblings")
         files = tuple(_files(siblings, "rfilename", "blobId", "sha256"))
@@ -228,14 +218,13 @@ def _files(entries: object, path: str, oid: str, sha256: str) -> Iterator[Remote
         lfs = entry.get("lfs")
         lfs = lfs if isinstance(lfs, dict) else {}
         name, size = entry.get(path), entry.get("size", lfs.get("size"))
-        if isinstance(name, str) and isinstance(size, int) and 0 <= size < _MOST_BYTES:
-            digest = lfs.get(sha256)
-            if lfs and re.fullmatch(_SHA256, str(digest)) is None:
+        if isinstance(name, str) and isinstance(size, int) and 0 <= size < MOST_BYTES:
+            digest, blob = lfs.get(sha256), entry.get(oid)
+            if lfs and not is_sha256(digest):
                 raise HubError(
                     f"the Hub lists a sha256 that is none for {printable(name)}", "try again later"
                 )
-            known = re.fullmatch(_COMMIT, str(entry.get(oid))) and not lfs
-            yield RemoteFile(name, size, digest if lfs else None, entry[oid] if known else None)
+            yield RemoteFile(name, size, digest, blob if is_sha1(blob) and not lfs else None)
 
 
 def _licence(card: dict[str, Any]) -> str | None:

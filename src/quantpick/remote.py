@@ -17,6 +17,7 @@ from quantpick.web import WebError, with_retries
 if TYPE_CHECKING:
     from quantpick.domain.listing import RemoteFile
     from quantpick.domain.policy import Policy
+    from quantpick.errors import QuantpickError
     from quantpick.web import Answer, Web
 
 _PARTIAL = 206
@@ -69,7 +70,7 @@ class RemoteBytes:
             raise WebError("the server sent other bytes than asked for")
         return answer, start
 
-    def refusal(self, error: WebError) -> Exception:
+    def refusal(self, error: WebError) -> QuantpickError:
         """Return the error to end with after a WebError that retries did not better."""
         return hub.refusal(error, self._repo_id, self._revision)
 

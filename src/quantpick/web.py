@@ -133,8 +133,8 @@ class Answer:
 class Web:
     """Connections that are kept open and shared by threads.
 
-    ``timeout`` is the seconds to wait for a connection and for each byte, ``token`` goes to the
-    origin of ``home`` alone.
+    ``headers`` go along with every request, a token among them to the origin of ``home`` alone.
+    ``timeout`` is the seconds to wait for a connection and for each byte.
     """
 
     def __init__(

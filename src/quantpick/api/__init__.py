@@ -34,8 +34,6 @@ if TYPE_CHECKING:
         verify,
     )
 
-_BRINGING = ("check_lock", "download", "download_locked", "lock", "lock_key", "plan", "verify")
-
 __all__ = [
     "REPO_VARIABLE",
     "Explanation",
@@ -58,6 +56,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 -- whatever the name stands for
-    if name not in _BRINGING:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module("quantpick.api.bring"), name)

@@ -1,7 +1,4 @@
-"""The use cases that bring files, or answer for them: download, lock and verify.
-
-What `api` offers under the same names, less what it adds: the machine, and which quant suits it.
-"""
+"""The steps of the use cases in `bring`: from what is wanted to a plan, to files, to a lock."""
 
 from __future__ import annotations
 
@@ -14,10 +11,9 @@ from quantpick.domain.licence import notice_name, notice_text
 from quantpick.domain.listing import find_file, find_quant, quant_sets
 from quantpick.domain.lock import Drift, LockedQuant, find_locked
 from quantpick.domain.offer import check_offered, find_projector
-from quantpick.domain.plan import Download, Target, plan_download
+from quantpick.domain.plan import Download, Target, literal_pattern, plan_download
 from quantpick.domain.receipt import Entry
 from quantpick.domain.spec import AUTO
-from quantpick.domain.verification import Verification
 from quantpick.errors import IntegrityError, LockError, NotFoundError, UsageError
 from quantpick.fetch import check, receipt_file, transfer
 from quantpick.fetch.lock_file import read_lock
@@ -26,7 +22,7 @@ from quantpick.sources import catalog
 from quantpick.sources.listing_cache import load_listing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from quantpick.domain.listing import Listing, QuantSet
     from quantpick.domain.plan import Plan
@@ -139,7 +135,10 @@ def locked_of(planned: Download, want: Want) -> LockedQuant:
     plan = planned.plan
     unproven = next((file.path for file in plan.files if file.digest is None), None)
     if unproven is not None:
-        raise LockError(f"the Hub lists no sha256 of {unproven}, so it cannot be locked")
+        raise LockError(
+            f"the Hub lists no sha256 of {unproven}, so it cannot be locked",
+            "fetch it without a lock, or choose another repo of the model",
+        )
     return LockedQuant(
         repo_id=plan.repo_id,
         commit=plan.revision,
@@ -167,11 +166,6 @@ def want_locked(locked: LockedQuant) -> Want:
     return Want(locked.repo_id, locked.asked, locked.label, locked.path, locked.mmproj)
 
 
-def verify(paths: Sequence[Path], known: check.Known | None, progress: Progress) -> Verification:
-    """Check files and folders again, against a lock or a listing, receipts, or the cache."""
-    return Verification(check.check_paths(paths, known, progress))
-
-
 def known_by_lock(path: Path) -> check.Known:
     """Return what a lock tells of files. Raises LockError."""
     quants = read_lock(path).quants
@@ -190,7 +184,9 @@ def known_by_hub(repo_id: str, revision: str | None, policy: Policy) -> check.Kn
 
 def _with_projector(plan: Plan, listing: Listing, quant: QuantSet, wanted: str) -> Plan:
     file = find_projector(listing, quant, wanted)
-    return plan._replace(files=(*plan.files, file), include=(*plan.include, file.path))
+    return plan._replace(
+        files=(*plan.files, file), include=(*plan.include, literal_pattern(file.path))
+    )
 
 
 def _entries(plan: Plan) -> list[Entry]:

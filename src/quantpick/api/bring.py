@@ -12,7 +12,9 @@ from quantpick.domain.need import Need, check_need
 from quantpick.domain.policy import Policy
 from quantpick.domain.progress import Silent
 from quantpick.domain.spec import is_revision, parse_spec
+from quantpick.domain.verification import Verification
 from quantpick.errors import UsageError
+from quantpick.fetch.check import check_paths
 from quantpick.fetch.lock_file import read_lock, write_lock
 from quantpick.fetch.way import Way
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from quantpick.domain.plan import Download, Plan
     from quantpick.domain.progress import Progress
     from quantpick.domain.spec import Spec
-    from quantpick.domain.verification import Verification
 
 
 def plan(
@@ -156,7 +157,7 @@ def verify(
     elif repo is not None:
         parsed = parse_spec(repo)
         known = acquire.known_by_hub(repo_id_of(parsed), parsed.revision, policy or Policy())
-    return acquire.verify(paths, known, progress or Silent())
+    return Verification(check_paths(paths, known, progress or Silent()))
 
 
 def _want(text: str, progress: Progress, with_mmproj: str | None) -> acquire.Want:

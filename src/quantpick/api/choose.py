@@ -20,7 +20,6 @@ from quantpick.domain.spec import AUTO, parse_spec
 from quantpick.domain.units import format_gb
 from quantpick.errors import NotFoundError, NothingFitsError, QuantpickError, UsageError
 from quantpick.sources import catalog
-from quantpick.sources.listing_cache import load_listing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -152,6 +151,7 @@ def inspect(spec: str) -> Inspection:
         return Inspection(spec, read_file(Path(parsed.path).expanduser()))
     from quantpick.domain.listing import find_quant
     from quantpick.sources.header import read_remote
+    from quantpick.sources.listing_cache import load_listing
 
     if parsed.label is None:
         raise UsageError(f"{spec} names no quant", f"write {spec}:LABEL, or a file: ./NAME.gguf")
@@ -168,6 +168,8 @@ def _load(spec: Spec, *, strict: bool = True) -> Model:
     repo_id = repo_id_of(spec)
     if spec.revision is None and catalog.find_repo_id(repo_id):
         return catalog.load_model(repo_id)
+    from quantpick.sources.listing_cache import load_listing
+
     return _live_model(load_listing(repo_id, spec.revision, Policy()), strict=strict)
 
 

@@ -91,7 +91,7 @@ def _print_lock(path: Path, written: Lock, *, as_json: bool) -> None:
         from quantpick.render.document import print_document
         from quantpick.render.file_documents import lock_document
 
-        print_document("lock", lock_document(path, written, api.lock_key(path)))
+        print_document("lock", lock_document(path, written))
     else:
         from quantpick.render.files import print_lock
 

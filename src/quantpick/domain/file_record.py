@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from quantpick.domain.listing import RemoteFile
-from quantpick.domain.names import unsafe_path
+from quantpick.domain.listing import MOST_BYTES, RemoteFile
+from quantpick.domain.names import is_sha1, is_sha256, unsafe_path
 
-#: More than any disk holds.
-_MOST_BYTES = 1 << 60
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_SHA1 = re.compile(r"[0-9a-f]{40}")
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def file_record(file: RemoteFile) -> dict[str, Any]:
@@ -25,13 +21,13 @@ def file_record(file: RemoteFile) -> dict[str, Any]:
 def file_of(row: dict[str, Any]) -> RemoteFile:
     """Return the file of a record. Raises ValueError, TypeError or LookupError for a wrong one."""
     size = row["bytes"]
-    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < _MOST_BYTES:
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < MOST_BYTES:
         raise ValueError(f"{size!r} is no number of bytes")
     return RemoteFile(
         safe_path(row["path"]),
         size,
-        _digest(row.get("sha256"), _SHA256),
-        _digest(row.get("git_sha1"), _SHA1),
+        _digest(row.get("sha256"), is_sha256),
+        _digest(row.get("git_sha1"), is_sha1),
     )
 
 
@@ -49,7 +45,7 @@ def text(value: Any) -> str:  # noqa: ANN401 -- from a file, checked here
     return value
 
 
-def _digest(value: Any, pattern: re.Pattern[str]) -> str | None:  # noqa: ANN401 -- likewise
-    if value is not None and pattern.fullmatch(value) is None:
+def _digest(value: Any, right: Callable[[object], bool]) -> str | None:  # noqa: ANN401 -- likewise
+    if value is not None and not right(value):
         raise ValueError(f"{value!r} is no digest")
     return None if value is None else str(value)

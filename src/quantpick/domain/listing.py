@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
+#: More than any file has: a size from outside above it makes no sense.
+MOST_BYTES = 1 << 60
+
+
 class RemoteFile(NamedTuple):
     """A file as the Hub lists it at one commit.
 

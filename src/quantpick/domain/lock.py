@@ -6,13 +6,11 @@ today.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantpick.domain.file_record import file_of, file_record, text
-from quantpick.domain.names import printable
-from quantpick.domain.plan import Plan
+from quantpick.domain.names import is_sha1, printable
+from quantpick.domain.plan import Plan, literal_pattern
 from quantpick.domain.quant import matching_labels
 from quantpick.domain.spec import is_repo_id, is_revision
 from quantpick.errors import LockError
@@ -28,8 +26,6 @@ VERSION = 1
 LOCK_NAME = "quantpick.lock"
 
 _OPTIONS = ("path", "mmproj", "license", "base_model")
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class LockedQuant(NamedTuple):
@@ -58,7 +54,7 @@ class LockedQuant(NamedTuple):
 
     def plan(self) -> Plan:
         """Describe its download."""
-        include = tuple(file.path for file in self.files)
+        include = tuple(literal_pattern(file.path) for file in self.files)
         # Asked for by its commit: what a branch means today is none of a lock's business.
         return Plan(self.repo_id, self.commit, self.label, self.files, include, self.commit)
 
@@ -93,6 +89,9 @@ class Drift(NamedTuple):
 
 def cache_key(lock: Lock) -> str:
     """Return a key for a cache of the locked files: the same for the same bytes and names."""
+    # Loaded here: the other commands, and help, do without it.
+    import hashlib
+
     lines = sorted(
         f"{quant.repo_id} {file.path} {file.size} {file.digest}"
         for quant in lock.quants
@@ -160,7 +159,7 @@ def _quant_of(entry: dict[str, Any]) -> LockedQuant:
     repo_id, commit = entry["repo"], entry["commit"]
     if not is_repo_id(repo_id):
         raise ValueError(f"{repo_id!r} is no OWNER/REPO")
-    if _COMMIT.fullmatch(commit) is None:
+    if not is_sha1(commit):
         raise ValueError(f"{commit!r} is no commit")
     files = tuple(file_of(row) for row in entry["file"])
     if not files or not all(file.digest for file in files):

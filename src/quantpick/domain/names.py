@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_SHA1 = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
@@ -21,6 +23,16 @@ def unsafe_path(path: str) -> bool:
         or any(part in {"", ".", ".."} or part.endswith((" ", ".")) for part in parts)
         or not path.isprintable()
     )
+
+
+def is_sha1(value: object) -> TypeGuard[str]:
+    """Whether a value from outside is a sha1 as git writes it: of a file, or of a commit."""
+    return isinstance(value, str) and _SHA1.fullmatch(value) is not None
+
+
+def is_sha256(value: object) -> TypeGuard[str]:
+    """Whether a value from outside is a sha256 as the Hub writes it."""
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
 def near_hint(name: str, known: Iterable[str]) -> str:

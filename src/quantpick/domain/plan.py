@@ -118,11 +118,12 @@ def include_patterns(quant: QuantSet, listed: list[str]) -> tuple[str, ...]:
     """
     wanted = {file.path for file in quant.files}
     folder = quant.files[0].path.rpartition("/")[0]
-    pattern = f"{_literal(folder)}/*"
+    pattern = f"{literal_pattern(folder)}/*"
     if folder and {path for path in listed if fnmatchcase(path, pattern)} == wanted:
         return (pattern,)
-    return tuple(_literal(file.path) for file in quant.files)
+    return tuple(literal_pattern(file.path) for file in quant.files)
 
 
-def _literal(path: str) -> str:
+def literal_pattern(path: str) -> str:
+    """Return the pattern that matches a path and nothing else."""
     return "".join(f"[{char}]" if char in "*?[" else char for char in path)

@@ -7,19 +7,19 @@ it, else by its name in the Hub cache, which is its sha256.
 from __future__ import annotations
 
 import os
-import re
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock as Mutex
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick.domain.listing import RemoteFile
+from quantpick.domain.names import is_sha256
 from quantpick.domain.plan import Target
 from quantpick.domain.progress import step
 from quantpick.domain.quant import set_name
 from quantpick.domain.verification import Checked, State
 from quantpick.errors import IntegrityError, NotFoundError, UsageError
 from quantpick.fetch.places import STAGING
-from quantpick.fetch.proven import note_proof, read_structure, wrong_bytes
+from quantpick.fetch.proven import fault, read_structure
 from quantpick.fetch.receipt_file import receipts_above, receipts_below
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from quantpick.domain.progress import Progress
-
-_BLOB = re.compile(r"[0-9a-f]{64}")
 
 
 class Known(NamedTuple):
@@ -116,7 +114,7 @@ def _of_file(path: Path, known: Known | None) -> Iterator[_Claim]:
 def _by_itself(path: Path) -> _Claim:
     """Return what a file's own name says of it: in the Hub cache its sha256, elsewhere nothing."""
     blob = path.resolve()
-    if blob.parent.name == "blobs" and _BLOB.fullmatch(blob.name):
+    if blob.parent.name == "blobs" and is_sha256(blob.name):
         file = RemoteFile(path.name, blob.stat().st_size, blob.name)
         return _Claim(path, Target(path.name, (file,)), "the cache")
     return _Claim(path, None, None)
@@ -158,24 +156,19 @@ def _check(claim: _Claim, on_bytes: Callable[[int], None]) -> Checked:
         return Checked(str(path), State.MISSING, 0, claim.against)
     size = path.stat().st_size
     try:
-        fault = _fault(path, target, on_bytes)
+        wrong = _fault(path, target, on_bytes)
     except OSError as error:
-        fault = f"cannot be read: {error.strerror or error}"
+        wrong = f"cannot be read: {error.strerror or error}"
     proven = target is not None and target.provable
-    state = State.WRONG if fault else State.OK if proven else State.UNPROVEN
-    return Checked(str(path), state, size, claim.against, fault)
+    state = State.WRONG if wrong else State.OK if proven else State.UNPROVEN
+    return Checked(str(path), state, size, claim.against, wrong)
 
 
 def _fault(path: Path, target: Target | None, on_bytes: Callable[[int], None]) -> str | None:
-    size = path.stat().st_size
-    if target is not None and size != target.size:
-        return f"{size} bytes, expected {target.size}"
-    fault = wrong_bytes(path, target, on_bytes) if target else None
-    if fault is None:
+    wrong = fault(path, target, on_bytes, again=True) if target else None
+    if wrong is None:
         try:
             read_structure(path, target or Target(path.name, ()))
         except IntegrityError as error:
             return error.message
-    if fault is None and target is not None and target.provable:
-        note_proof(path, target)
-    return fault
+    return wrong

@@ -10,7 +10,7 @@ import os
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from quantpick.fetch.verify import new_digest
+from quantpick.fetch.digest import new_digest
 
 if TYPE_CHECKING:
     from quantpick.fetch.queue import Job, Queue

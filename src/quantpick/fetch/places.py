@@ -14,6 +14,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick import hub
+from quantpick.domain.names import is_sha1
 from quantpick.errors import DiskError, HubError, UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ STAGING = ".quantpick"
 
 #: Bytes of a file's name on common file systems, less what is put behind it while it is under way.
 _LONGEST_NAME = 255 - len(".0123456789ab.part.json.new")
-
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -65,7 +65,7 @@ def publish(plan: Plan, places: list[Place]) -> None:
     for place in places:
         if not place.shown.exists() or not place.shown.samefile(place.final):
             _link(place.shown, place.final)
-    if hub.is_commit(plan.asked):
+    if is_sha1(plan.asked):
         return
     ref = root / "refs" / (plan.asked or "main")
     if not ref.exists() or ref.read_text("utf-8") != plan.revision:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from quantpick import gguf_header
-from quantpick.fetch.verify import new_digest, wrong_digest
+from quantpick.fetch.digest import new_digest, wrong_digest
 from quantpick.kept import load_record, store_record
 
 if TYPE_CHECKING:
@@ -23,39 +23,24 @@ _FORMAT = 1
 _BLOCK = 1 << 20
 
 
-def fault(path: Path, target: Target, on_bytes: Callable[[int], None]) -> str | None:
+def fault(
+    path: Path, target: Target, on_bytes: Callable[[int], None], *, again: bool = False
+) -> str | None:
     """Return how a file differs from what is listed, None if it does not.
 
-    Reads the file unless it was proven before and has not changed since. ``on_bytes`` receives the
-    bytes that were read or need not be.
+    Reads the file unless it was proven before and has not changed since, and then too when it is to
+    be proven ``again``. ``on_bytes`` receives the bytes that were read or need not be.
     """
     size = path.stat().st_size
     if size != target.size:
         return f"{size} bytes, expected {target.size}"
-    if _noted(path, target):
+    if not again and _noted(path, target):
         on_bytes(size)
         return None
-    wrong = wrong_bytes(path, target, on_bytes)
+    wrong = _wrong_bytes(path, target, on_bytes)
     if wrong is None and target.provable:
         note_proof(path, target)
     return wrong
-
-
-def wrong_bytes(path: Path, target: Target, on_bytes: Callable[[int], None]) -> str | None:
-    """Return how a file's bytes differ from what is listed, None if they do not; reads them all."""
-    buffer = bytearray(_BLOCK)
-    view = memoryview(buffer)
-    with path.open("rb", buffering=0) as file:
-        for part in target.parts:
-            digest, left = new_digest(part), part.size
-            while left and (count := file.readinto(view[: min(left, _BLOCK)])):
-                digest.update(view[:count])
-                left -= count
-                on_bytes(count)
-            wrong = wrong_digest(part, digest.hexdigest())
-            if wrong is not None:
-                return wrong if len(target.parts) == 1 else f"{part.path}: {wrong}"
-    return None
 
 
 def note_proof(path: Path, target: Target) -> None:
@@ -84,6 +69,23 @@ def check_set(headers: Mapping[str, Header]) -> None:
     }
     if shards:
         gguf_header.join_shards(list(shards.values()), list(shards))
+
+
+def _wrong_bytes(path: Path, target: Target, on_bytes: Callable[[int], None]) -> str | None:
+    """Return how a file's bytes differ from what is listed, None if they do not; reads them all."""
+    buffer = bytearray(_BLOCK)
+    view = memoryview(buffer)
+    with path.open("rb", buffering=0) as file:
+        for part in target.parts:
+            digest, left = new_digest(part), part.size
+            while left and (count := file.readinto(view[: min(left, _BLOCK)])):
+                digest.update(view[:count])
+                left -= count
+                on_bytes(count)
+            wrong = wrong_digest(part, digest.hexdigest())
+            if wrong is not None:
+                return wrong if len(target.parts) == 1 else f"{part.path}: {wrong}"
+    return None
 
 
 def _noted(path: Path, target: Target) -> bool:

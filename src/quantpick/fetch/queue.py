@@ -17,14 +17,13 @@ from quantpick.domain.spans import add_span, covered, front, gaps
 
 if TYPE_CHECKING:
     from quantpick.domain.policy import Policy
-    from quantpick.domain.spans import Spans
+    from quantpick.domain.spans import Span, Spans
     from quantpick.fetch.part import PartFile
     from quantpick.remote import RemoteBytes
     from quantpick.web import WebError
 
 #: Bytes that a try has to bring to count as progress: a server that gives a byte a try is no use.
 _PROGRESS = 64 << 10
-
 
 #: Bytes that a file's ranges may be ahead of its hashing. On a line faster than that the processor
 #: is better spent on hashing what is still in memory; where an earlier run has left more, not.
@@ -40,20 +39,11 @@ class Job:
     def __init__(self, source: RemoteBytes, part: PartFile, at: int = 0) -> None:
         self.source, self.part, self.at = source, part, at
         self.size = source.file.size
-        self.taken: Spans = ()
         self.hashed = 0
         self.resumed = self.arrived() > 0
         self.ranges: bool | None = None
         self.failures = 0
         self.failed_at = self.not_before = 0.0
-
-    def missing(self) -> int:
-        """Return how many bytes are not there and not asked for."""
-        return sum(stop - start for start, stop in self._gaps())
-
-    def next_gap(self) -> tuple[int, int] | None:
-        """Return the first bytes that are not there and not asked for."""
-        return next(iter(self._gaps()), None)
 
     def arrived(self) -> int:
         """Return how many of its bytes are there."""
@@ -65,12 +55,6 @@ class Job:
     def contiguous(self, position: int) -> int:
         """Return up to where all bytes from ``position`` on are there."""
         return min(front(self.part.done, self.at + position) - self.at, self.size)
-
-    def _gaps(self) -> list[tuple[int, int]]:
-        known = self.taken
-        for start, stop in self.part.done:
-            known = add_span(known, start - self.at, stop - self.at)
-        return list(gaps(known, 0, self.size))
 
 
 @dataclass(eq=False)
@@ -102,7 +86,6 @@ class Queue:
                 task = self._next()
                 if task is not None:
                     self._active.append(task)
-                    task.job.taken = add_span(task.job.taken, task.start, task.stop)
                     return task
                 self.changed.wait(self._pause())
             return None
@@ -117,10 +100,6 @@ class Queue:
         """Take back a task that has brought all its bytes, or met an error."""
         with self.changed:
             self._active.remove(task)
-            task.job.taken = ()
-            for other in self._active:
-                if other.job is task.job:
-                    task.job.taken = add_span(task.job.taken, other.start, other.stop)
             if error is not None:
                 self._failed(task, error)
             else:
@@ -135,19 +114,25 @@ class Queue:
             self.stopped = True
             self.changed.notify_all()
 
-    def complete(self) -> bool:
-        """Whether all bytes are there."""
-        return all(covered(job.part.done) == job.part.size for job in self.jobs)
-
     def _unfinished(self) -> bool:
-        return bool(self._active) or not self.complete()
+        return bool(self._active) or any(job.arrived() < job.size for job in self.jobs)
+
+    def _gaps(self, job: Job) -> list[Span]:
+        """Return which bytes of a job are neither there nor asked for."""
+        known: Spans = ()
+        for start, stop in job.part.done:
+            known = add_span(known, start - job.at, stop - job.at)
+        for task in self._active:
+            if task.job is job:
+                known = add_span(known, task.start, task.stop)
+        return list(gaps(known, 0, job.size))
 
     def _next(self) -> Task | None:
         if len(self._active) >= self._limit:
             return None
         now = time.monotonic()
         for job in self.jobs:
-            gap = job.next_gap()
+            gap = next(iter(self._gaps(job)), None)
             busy = any(task.job is job for task in self._active)
             if gap is None or job.not_before > now or (busy and not job.ranges):
                 continue
@@ -155,7 +140,7 @@ class Queue:
                 continue
             if job.ranges is False:
                 return Task(job, 0, job.size, now)
-            missing = sum(other.missing() for other in self.jobs)
+            missing = sum(covered(tuple(self._gaps(other))) for other in self.jobs)
             length = range_length(missing, self._policy.connections)
             return Task(job, gap[0], min(gap[1], gap[0] + length), now)
         return None

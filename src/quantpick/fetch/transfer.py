@@ -16,6 +16,7 @@ from quantpick.domain.plan import Fetched
 from quantpick.domain.progress import step
 from quantpick.domain.units import format_gb
 from quantpick.errors import DiskError, IntegrityError, LockError, StoppedError
+from quantpick.fetch.digest import wrong_digest
 from quantpick.fetch.engine import fetch_all
 from quantpick.fetch.locks import hold
 from quantpick.fetch.part import PartFile, bytes_there, discard
@@ -28,7 +29,6 @@ from quantpick.fetch.places import (
 )
 from quantpick.fetch.proven import check_set, fault, note_proof, read_structure
 from quantpick.fetch.queue import Job
-from quantpick.fetch.verify import wrong_digest
 from quantpick.fetch.xet import fetch_by_xet
 from quantpick.remote import RemoteBytes
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from quantpick.domain.file_record import file_record
 from quantpick.domain.launch import hf_command, run_command
+from quantpick.domain.lock import cache_key
 from quantpick.domain.verification import State
 from quantpick.render.document import Record, recommendation_record
 
@@ -50,9 +51,10 @@ def verify_document(found: Verification) -> Record:
     return {"files": [file._asdict() for file in found.files], "counts": counts}
 
 
-def lock_document(path: Path, lock: Lock, key: str) -> Record:
+def lock_document(path: Path, lock: Lock) -> Record:
     """Return what a lock holds as fields."""
-    return {"lock": str(path), "key": key, "quants": [_locked(quant) for quant in lock.quants]}
+    quants = [_locked(quant) for quant in lock.quants]
+    return {"lock": str(path), "key": cache_key(lock), "quants": quants}
 
 
 def drift_document(path: Path, drifts: Sequence[Drift]) -> Record:

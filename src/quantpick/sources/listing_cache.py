@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from quantpick.domain.listing import Listing, RemoteFile
+from quantpick.domain.names import is_sha1
 from quantpick.kept import load_record, store_record
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def load_listing(repo_id: str, revision: str | None, policy: Policy) -> Listing:
     """
     from quantpick import hub
 
-    if revision is not None and hub.is_commit(revision):
+    if revision is not None and is_sha1(revision):
         kept = _load(hub.endpoint(), repo_id, revision)
         if kept is not None:
             return kept
