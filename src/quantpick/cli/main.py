@@ -48,19 +48,24 @@ def run(words: list[str]) -> int:
 
 def _run(words: list[str]) -> int:
     name = next((word for word in words if not word.startswith("-")), None)
+    problem = _problem(words, name)
+    # All that is left is to say how it ended and to go: a Ctrl-C now would only garble that.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    return _fail(problem, name or "quantpick", as_json="--json" in words) if problem else 0
+
+
+def _problem(words: list[str], name: str | None) -> QuantpickError | None:
+    """Run a command and return what it ended with, None where all went well."""
     try:
         command = typer.main.get_command(program(name))
         result = command.main(_with_value(words), prog_name="quantpick", standalone_mode=False)
     except BrokenPipeError:
         raise
     except (Exception, KeyboardInterrupt) as error:
-        problem = _expected(error)
-    else:
-        # typer turns an interrupt into a status before it gets here.
-        if result != StoppedError.exit_status:
-            return 0
-        problem = StoppedError("interrupted")
-    return _fail(problem, name or "quantpick", as_json="--json" in words)
+        return _expected(error)
+    # typer turns an interrupt into a status before it gets here.
+    return StoppedError("interrupted") if result == StoppedError.exit_status else None
 
 
 def _with_value(words: list[str]) -> list[str]:
