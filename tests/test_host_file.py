@@ -7,19 +7,31 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any, get_type_hints
+from types import UnionType
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantpick.domain.host import Backend, Caveat, Cpu, Device, Engine, Host, MemoryKind, Ram
+from quantpick.domain.host import (
+    Backend,
+    Caveat,
+    Cpu,
+    Cut,
+    Device,
+    Engine,
+    Host,
+    MemoryKind,
+    Ram,
+    SetAside,
+    SourceState,
+    State,
+)
 from quantpick.domain.host_record import host_from_record, host_record
 from quantpick.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tests.support.command import Command
 
 MODEL = "llama-3.1-70b"
@@ -104,30 +116,56 @@ def _read_terminal(end: int) -> str:
 SIZES = st.integers(1, 2**60)
 FREE = st.none() | st.just(0) | SIZES
 TEXT = st.text(max_size=8)
+CUTS = st.lists(st.builds(Cut, TEXT, SIZES, TEXT), max_size=2).map(tuple)
 
 
 @st.composite
 def some_devices(draw: st.DrawFn) -> Device:
     """Draw a device whose usable memory is part of its total."""
     total = draw(SIZES)
+    usable = draw(st.integers(1, total))
+    maybe = st.none() | TEXT
+    flag = st.none() | st.booleans()
     return Device(
         name=draw(TEXT),
         backend=draw(st.none() | st.sampled_from(Backend)),
         memory_kind=draw(st.sampled_from(MemoryKind)),
         total=total,
-        usable=draw(st.integers(1, total)),
-        free=draw(FREE),
+        usable=usable,
+        free=draw(st.none() | st.integers(0, usable)),
         source=draw(TEXT),
+        usable_source=draw(maybe),
+        free_source=draw(maybe),
+        cuts=draw(CUTS),
+        gtt=draw(st.integers(0, usable)),
+        backends=draw(st.lists(st.sampled_from(Backend), max_size=2).map(tuple)),
+        arch=draw(maybe),
+        fp16=draw(flag),
+        bf16=draw(flag),
+        bandwidth=draw(FREE),
+        integrated=draw(st.booleans()),
+        pci=draw(maybe),
+        uuid=draw(maybe),
+        engine_id=draw(maybe),
     )
 
 
 HOSTS = st.builds(
     Host,
-    ram=st.builds(Ram, SIZES, FREE, TEXT),
+    ram=st.builds(Ram, SIZES, FREE, TEXT, st.none() | SIZES, CUTS),
     cpu=st.builds(Cpu, st.none() | TEXT, st.none() | st.integers(1, 1024)),
     devices=st.lists(some_devices(), max_size=3).map(tuple),
-    engine=st.none() | st.builds(Engine, st.integers(1, 999_999), TEXT),
+    engine=st.none()
+    | st.builds(
+        Engine, st.none() | st.integers(1, 999_999), TEXT, st.none() | TEXT, st.none() | TEXT
+    ),
     warnings=st.lists(st.builds(Caveat, TEXT, TEXT), max_size=2).map(tuple),
+    set_aside=st.lists(st.builds(SetAside, some_devices(), TEXT, TEXT), max_size=2).map(tuple),
+    sources=st.lists(
+        st.builds(SourceState, TEXT, st.sampled_from(State), TEXT, TEXT), max_size=2
+    ).map(tuple),
+    environment=st.dictionaries(TEXT, TEXT, max_size=2).map(lambda them: tuple(them.items())),
+    device_flag=st.booleans(),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
@@ -141,6 +179,7 @@ def spoiled_records(draw: st.DrawFn) -> dict[str, Any]:
     """Draw the record of a machine with one field replaced by any value."""
     record = host_record(draw(HOSTS))
     parts = [record, record["ram"], record["cpu"], *record["devices"], *record["warnings"]]
+    parts += [*record["set_aside"], *record["sources"], *record["ram"]["cuts"]]
     part = draw(st.sampled_from([*parts, record["engine"] or record]))
     part[draw(st.sampled_from(sorted(part)))] = draw(JSON)
     return record
@@ -174,18 +213,22 @@ def test_any_record_is_a_sound_machine_or_refused(record: object) -> None:
 
 
 def _check_sound(host: Host) -> None:
-    _check_types([host.ram, host.cpu, *host.devices, *host.warnings])
-    _check_types([host.engine] if host.engine else [])
+    assert _is_of(host, Host), host
     assert host.ram.total > 0
     assert all(0 < device.usable <= device.total for device in host.devices)
+    assert all((device.free or 0) <= device.usable for device in host.devices)
 
 
-def _check_types(parts: Sequence[Ram | Cpu | Device | Caveat | Engine]) -> None:
-    for part in parts:
-        for name, kind in get_type_hints(type(part)).items():
-            value = getattr(part, name)
-            if name == "features":
-                assert value is None or all(isinstance(item, str) for item in value)
-                continue
-            assert isinstance(value, kind), f"{name}: {value!r}"
-            assert not isinstance(value, bool), f"{name}: {value!r}"
+def _is_of(value: object, kind: Any) -> bool:  # noqa: ANN401 -- a type or what stands for one
+    """Whether a value and all within it are of the types that are declared."""
+    if get_origin(kind) is UnionType:
+        return any(_is_of(value, choice) for choice in get_args(kind))
+    if get_origin(kind) is tuple:
+        inner = get_args(kind)
+        if not isinstance(value, tuple):
+            return False
+        kinds = [inner[0]] * len(value) if inner[-1] is ... else inner
+        return all(_is_of(item, one) for item, one in zip(value, kinds, strict=True))
+    if hasattr(kind, "_fields") and isinstance(value, kind):
+        return all(_is_of(getattr(value, n), k) for n, k in get_type_hints(kind).items())
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))

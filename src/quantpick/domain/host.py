@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
-
-from quantpick.domain.units import GIB
-from quantpick.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from typing import NamedTuple
 
 
 class Backend(StrEnum):
@@ -24,18 +18,32 @@ class Backend(StrEnum):
 
 
 class MemoryKind(StrEnum):
-    """Whether a device's memory is its own, or a view of the host's."""
+    """Whether a device's memory is its own, a view of the host's, or (AMD APUs) some of each."""
 
     DEDICATED = "dedicated"
     UNIFIED = "unified"
+    CARVE_OUT_GTT = "carve-out+gtt"
+
+
+class Cut(NamedTuple):
+    """Why programs get less memory than there is: ``size`` bytes taken off, with a stable code."""
+
+    code: str
+    size: int
+    message: str
 
 
 class Ram(NamedTuple):
-    """System memory in bytes: installed, and available now (None where unknown)."""
+    """System memory in bytes: what programs can have, and available now (None where unknown).
+
+    ``cuts`` say why ``total`` is less than ``installed``, which is None where they are the same.
+    """
 
     total: int
     available: int | None
     source: str
+    installed: int | None = None
+    cuts: tuple[Cut, ...] = ()
 
 
 #: Types whose matrices llama.cpp keeps a second time in RAM, in an order that suits the kernels
@@ -47,8 +55,13 @@ _REPACKED = {
     "asimddp": frozenset({"Q4_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "Q8_0", "MXFP4"}),
 }
 
-#: The features that decide about memory, as the kernel spells them.
-CPU_FEATURES = tuple(_REPACKED)
+#: Features with which a processor works on numbers of 16 bits, as llama.cpp's CPU backend uses
+#: them: ggml-cpu/vec.cpp and ggml-cpu/simd-mappings.h.
+_FP16 = ("f16c", "asimdhp")
+_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
+
+#: The features that decide about memory and about 16-bit types, as the kernel spells them.
+CPU_FEATURES = (*_REPACKED, *_FP16, *_BF16)
 
 
 class Cpu(NamedTuple):
@@ -67,12 +80,26 @@ class Cpu(NamedTuple):
         features = CPU_FEATURES if self.features is None else self.features
         return frozenset().union(*(_REPACKED.get(name, ()) for name in features))
 
+    @property
+    def fp16(self) -> bool | None:
+        """Whether FP16 is in hardware, None where the features are unknown."""
+        return None if self.features is None else any(name in self.features for name in _FP16)
+
+    @property
+    def bf16(self) -> bool | None:
+        """Whether BF16 is in hardware, None where the features are unknown."""
+        return None if self.features is None else any(name in self.features for name in _BF16)
+
 
 class Device(NamedTuple):
     """A thing with its own memory, in bytes: on the sticker, usable, free now.
 
-    ``usable`` is what programs can have when nothing else runs; ``free`` is None where unknown.
-    ``backend`` is None where only the memory was stated.
+    ``usable`` is what programs can have when nothing else runs, and ``cuts`` say why it is less
+    than ``total``; ``free`` is None where unknown. ``gtt`` bytes of ``usable`` are the host's RAM
+    (with unified memory all of it is). ``backend`` is None where only the memory was stated, and
+    ``backends`` are all that can drive the device. ``arch`` is the CUDA compute capability
+    (``8.6``), the gfx target or the Metal family; ``bandwidth`` is in bytes a second;
+    ``engine_id`` is llama.cpp's name for it, such as ``CUDA0``.
     """
 
     name: str
@@ -82,13 +109,79 @@ class Device(NamedTuple):
     usable: int
     free: int | None
     source: str
+    usable_source: str | None = None
+    free_source: str | None = None
+    cuts: tuple[Cut, ...] = ()
+    gtt: int = 0
+    backends: tuple[Backend, ...] = ()
+    arch: str | None = None
+    fp16: bool | None = None
+    bf16: bool | None = None
+    bandwidth: int | None = None
+    integrated: bool = False
+    pci: str | None = None
+    uuid: str | None = None
+    engine_id: str | None = None
+
+    @property
+    def own(self) -> int:
+        """Usable bytes that are the device's own and not the host's RAM."""
+        return 0 if self.memory_kind is MemoryKind.UNIFIED else self.usable - self.gtt
+
+
+class SetAside(NamedTuple):
+    """A device that is there and does not count, with a stable code and the reason in words."""
+
+    device: Device
+    code: str
+    why: str
 
 
 class Engine(NamedTuple):
-    """The llama.cpp build that will load the file."""
+    """The llama.cpp build that will load the file; ``build`` is None where it does not tell.
 
-    build: int
+    ``path`` is its program, ``version`` the line it prints.
+    """
+
+    build: int | None
     source: str
+    path: str | None = None
+    version: str | None = None
+
+
+class State(StrEnum):
+    """How a source of facts about the machine answered."""
+
+    OK = "ok"
+    NOTHING = "nothing found"
+    NOT_INSTALLED = "not installed"
+    OTHER_SYSTEM = "other system"
+    NOT_ASKED = "not asked"
+    NO_PERMISSION = "no permission"
+    MISMATCH = "mismatch"
+    LOST = "lost"
+    TIMED_OUT = "timed out"
+    FAILED = "failed"
+
+    @property
+    def trouble(self) -> bool:
+        """Whether something is there that should have answered and did not."""
+        return self in {
+            State.NO_PERMISSION,
+            State.MISMATCH,
+            State.LOST,
+            State.TIMED_OUT,
+            State.FAILED,
+        }
+
+
+class SourceState(NamedTuple):
+    """One source, how it answered, details in words, and what to do about it."""
+
+    source: str
+    state: State
+    detail: str = ""
+    advice: str = ""
 
 
 class Caveat(NamedTuple):
@@ -99,13 +192,22 @@ class Caveat(NamedTuple):
 
 
 class Host(NamedTuple):
-    """One machine. ``devices`` is empty where llama.cpp would compute on the CPU."""
+    """One machine. ``devices`` is empty where llama.cpp would compute on the CPU.
+
+    ``set_aside`` are the devices that are there and not used, ``sources`` who was asked, and
+    ``environment`` the variables that decide what programs see. With ``device_flag`` the devices
+    are not those that llama.cpp would use untold.
+    """
 
     ram: Ram
     cpu: Cpu
     devices: tuple[Device, ...] = ()
     engine: Engine | None = None
     warnings: tuple[Caveat, ...] = ()
+    set_aside: tuple[SetAside, ...] = ()
+    sources: tuple[SourceState, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    device_flag: bool = False
 
     @property
     def backend(self) -> Backend | None:
@@ -113,91 +215,25 @@ class Host(NamedTuple):
         return self.devices[0].backend if self.devices else Backend.CPU
 
     @property
-    def vram(self) -> int:
-        """Usable memory of all devices together, in bytes."""
-        return sum(device.usable for device in self.devices)
+    def device_words(self) -> tuple[str, ...]:
+        """What llama-server has to be told to use these devices, nothing where it would anyway."""
+        if not self.device_flag:
+            return ()
+        names = [device.engine_id or "" for device in self.devices]
+        return ("--device", ",".join(names) or "none") if all(names) else ()
 
     @property
-    def dedicated_vram(self) -> int:
+    def vram(self) -> int:
+        """Usable memory of all devices together, in bytes; what they share with RAM counts once."""
+        borrowed = sum(device.usable - device.own for device in self.devices)
+        return self.own_vram + min(borrowed, self.ram.total)
+
+    @property
+    def own_vram(self) -> int:
         """Usable memory that is the devices' own, in bytes."""
-        return sum(d.usable for d in self.devices if d.memory_kind is MemoryKind.DEDICATED)
+        return sum(device.own for device in self.devices)
 
     @property
     def pool(self) -> int:
-        """All memory a model can use, in bytes; unified memory is the host's and counts once."""
-        return self.ram.total + self.dedicated_vram
-
-
-def override_host(
-    host: Host,
-    *,
-    vram: Sequence[int] = (),
-    ram: int | None = None,
-    backend: Backend | None = None,
-    build: int | None = None,
-) -> Host:
-    """Return the host with the user's figures in place of the probed ones.
-
-    ``vram`` has one size in bytes a device. Raises UsageError for a GPU backend on a machine that
-    has no device and was given no memory for one, and for GPU memory on the CPU backend.
-    """
-    if ram is not None:
-        host = _with_ram(host, Ram(total=ram, available=None, source="--ram"))
-    if build is not None:
-        host = host._replace(engine=Engine(build, "--llama-cpp"))
-    if backend is Backend.CPU and vram:
-        raise UsageError(
-            "--backend cpu uses no GPU, so --vram does not go with it", "leave one out"
-        )
-    if backend is Backend.CPU:
-        return host._replace(devices=())
-    if vram:
-        return host._replace(devices=_stated_devices(vram, backend))
-    if backend is None:
-        return host
-    if not host.devices and backend is Backend.METAL:
-        return host._replace(devices=(unified_metal_device(host.ram),))
-    if not host.devices:
-        raise UsageError(
-            f"--backend {backend} needs a GPU and none was found",
-            "state its memory, for example --vram 24GiB",
-        )
-    return host._replace(devices=tuple(d._replace(backend=backend) for d in host.devices))
-
-
-def unified_metal_device(ram: Ram) -> Device:
-    """Return the GPU of an Apple Silicon machine, from its memory alone.
-
-    Metal lets programs use a share of RAM: two thirds up to 32 GiB and three quarters above, as
-    macOS up to 15 does (read off llama.cpp logs of 16 to 192 GiB machines). macOS 26 gives more, so
-    this is a lower bound; ``--vram`` states the true figure.
-    """
-    usable = ram.total * 2 // 3 if ram.total <= 32 * GIB else ram.total * 3 // 4
-    return Device(
-        name="Apple GPU",
-        backend=Backend.METAL,
-        memory_kind=MemoryKind.UNIFIED,
-        total=ram.total,
-        usable=usable,
-        free=None,
-        source="share of RAM that macOS 15 lets a GPU use",
-    )
-
-
-def _with_ram(host: Host, ram: Ram) -> Host:
-    """Return the host with other RAM, of which a unified device cannot have more than all."""
-    devices = (
-        device._replace(total=ram.total, usable=min(device.usable, ram.total), free=None)
-        if device.memory_kind is MemoryKind.UNIFIED
-        else device
-        for device in host.devices
-    )
-    return host._replace(ram=ram, devices=tuple(devices))
-
-
-def _stated_devices(sizes: Sequence[int], backend: Backend | None) -> tuple[Device, ...]:
-    kind = MemoryKind.UNIFIED if backend is Backend.METAL else MemoryKind.DEDICATED
-    return tuple(
-        Device(f"GPU {index}", backend, kind, size, size, None, "--vram")
-        for index, size in enumerate(sizes)
-    )
+        """All memory a model can use, in bytes; what devices share with RAM counts once."""
+        return self.ram.total + self.own_vram
