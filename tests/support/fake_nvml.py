@@ -19,12 +19,19 @@ LIBRARY_NAME = "libnvidia-ml.so.1"
 #: Statuses that NVML answers with.
 NOT_SUPPORTED, NO_PERMISSION, NOT_LOADED, LOST, MISMATCH, UNKNOWN = 3, 4, 9, 15, 18, 999
 
+#: Ways in which a device reaches the host's memory.
+HMM, ATS = 1, 2
+
 _SOURCE = Path(__file__).with_name("fake_nvml.c")
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One card: its memory in bytes, and the statuses its handle and its memory answer with."""
+    """One card: its memory in bytes, and the statuses its handle and its memory answer with.
+
+    ``clock`` is in MHz and ``width`` in bits. ``mig`` is None for cards that know no MIG. A card
+    has a UUID and a PCI address after its number if none is given, and a dash is "not supported".
+    """
 
     name: str
     total: int = 0
@@ -32,11 +39,24 @@ class Gpu:
     free: int = 0
     handle_status: int = 0
     memory_status: int = 0
+    capability: str = "8.6"
+    clock: int = 0
+    width: int = 0
+    addressing: int = 0
+    mig: bool | None = None
+    slices: tuple[Gpu, ...] = ()
+    uuid: str = ""
+    pci: str = ""
 
-    @property
-    def row(self) -> str:
-        """The card as the library reads it."""
-        figures = (self.handle_status, self.memory_status, self.total, self.reserved, self.free)
+    def row(self, number: int, parent: int = -1) -> str:
+        """Return the device as the library reads it, in a table whose row ``parent`` it cuts up."""
+        figures = (
+            *(parent, self.handle_status, self.memory_status),
+            *(-1 if self.mig is None else int(self.mig), self.capability),
+            *(self.clock, self.width, self.addressing, self.total, self.reserved, self.free),
+            self.uuid or f"GPU-{number:08x}-0000-0000-0000-000000000000",
+            self.pci or f"00000000:{number + 1:02X}:00.0",
+        )
         return " ".join(str(figure) for figure in figures) + f" {self.name};"
 
 
@@ -46,13 +66,26 @@ class FakeNvml:
 
     folder: Path
 
-    def machine(self, quantpick: Command, *gpus: Gpu, init: int = 0, old: bool = False) -> Command:
-        """Return quantpick on a machine with these cards; ``init`` is how its driver starts."""
-        says = {
-            "FAKE_NVML_INIT": str(init),
-            "FAKE_NVML_DEVICES": "".join(gpu.row for gpu in gpus),
-        }
+    def machine(
+        self, quantpick: Command, *gpus: Gpu, init: int = 0, old: bool = False, hang: int = 0
+    ) -> Command:
+        """Return quantpick on a machine with these cards.
+
+        ``init`` is how its driver starts, and ``hang`` the seconds that it takes.
+        """
+        says = {"FAKE_NVML_INIT": str(init), "FAKE_NVML_DEVICES": _table(gpus)}
+        if hang:
+            says["FAKE_NVML_HANG"] = str(hang)
         return _with_library(quantpick, self.folder / ("old" if old else "current"), says)
+
+
+def _table(gpus: tuple[Gpu, ...]) -> str:
+    """Return the rows of all cards, and those of the slices after them."""
+    cards = [gpu.row(number) for number, gpu in enumerate(gpus)]
+    slices = [
+        part.row(len(cards), parent) for parent, gpu in enumerate(gpus) for part in gpu.slices
+    ]
+    return "".join(cards + slices)
 
 
 def compiler() -> str | None:
