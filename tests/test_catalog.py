@@ -16,7 +16,7 @@ from quantpick.domain.shape import Shape
 from quantpick.domain.tensors import Tensor
 from quantpick.domain.weights import weights_of
 from quantpick.errors import IntegrityError
-from quantpick.sources import catalog
+from quantpick.sources import catalog, rows
 from quantpick.sources.catalog_format import dump_table
 from tests.support.catalog_models import slots_of
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tests.support.command import Command
 
-CATALOG = catalog.catalog_dir()
+CATALOG = rows.catalog_dir()
 DEFAULT = "bartowski/Meta-Llama-3.1-70B-Instruct-GGUF"
 REPOS = catalog.repo_ids()
 
@@ -182,7 +182,7 @@ def tensors_of(model: Model, label: str) -> list[Tensor] | None:
 
 def test_every_file_is_in_canonical_form() -> None:
     paths = sorted(CATALOG.rglob("*.json"))
-    assert len(paths) == len(REPOS) + 4
+    assert len(paths) == len(REPOS) + 5
     for path in paths:
         text = path.read_text("utf-8")
         document = json.loads(text)
@@ -238,7 +238,7 @@ def test_broken_row_is_named(name: str, tmp_path: Path, monkeypatch: pytest.Monk
     edit, words = BROKEN[name]
     shutil.copytree(CATALOG, tmp_path / "catalog")
     edit(tmp_path / "catalog" / "models" / f"{DEFAULT}.json")
-    monkeypatch.setenv(catalog.CATALOG_VARIABLE, str(tmp_path / "catalog"))
+    monkeypatch.setenv(rows.CATALOG_VARIABLE, str(tmp_path / "catalog"))
     with pytest.raises(IntegrityError) as caught:
         catalog.load_model(DEFAULT)
     assert f"models/{DEFAULT}.json, files row" in caught.value.message
