@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,12 +11,15 @@ from hypothesis import HealthCheck, settings
 
 from tests.hub.loopback import LoopbackHub
 from tests.hub.matrix_summary import SUMMARY
+from tests.support import fake_nvml
 from tests.support.command import Command
 from tests.support.gguf_files import real_model, split_gguf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.support.fake_nvml import FakeNvml
 
 
 # No time limit an example: how fast the machine is proves nothing. CI tries the same examples every
@@ -36,6 +40,20 @@ def quantpick(tmp_path: Path) -> Command:
     home.mkdir()
     work.mkdir()
     return Command(work, {"HOME": str(home), "HF_HOME": str(home / "hf")})
+
+
+@pytest.fixture(scope="session")
+def nvml(tmp_path_factory: pytest.TempPathFactory) -> FakeNvml:
+    """Return a fake NVIDIA driver."""
+    if fake_nvml.compiler() is None or not sys.platform.startswith("linux"):
+        pytest.skip("the fake driver needs a C compiler and Linux")
+    return fake_nvml.build_fake_nvml(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture
+def bare(quantpick: Command, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """Quantpick on a machine without an NVIDIA driver."""
+    return fake_nvml.without_driver(quantpick, tmp_path_factory.mktemp("none"))
 
 
 @pytest.fixture

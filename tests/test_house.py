@@ -53,7 +53,7 @@ DOORS = {
         *("cli/show", "cli/download", "cli/inspect", "cli/lock", "cli/verify"),
     },
     "click": {"cli/main"},
-    "rich": {"render/text", "render/progress"},
+    "rich": {"render/console", "render/progress"},
     "psutil": {"probes/ram"},
     "pynvml": {"probes/nvidia"},
     "huggingface_hub": {"hub"},

@@ -2,26 +2,13 @@
 
 A SPEC names a repo (``OWNER/REPO`` or a catalog alias, ``@REVISION`` after it) and a quant
 (``:LABEL``, or ``:PATH.gguf`` for a file); a label alone means the default repo. Errors are
-QuantpickError and its kinds. What brings files is loaded when it is asked for.
+QuantpickError and its kinds. Each part is loaded when it is asked for.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from quantpick.api.choose import (
-    REPO_VARIABLE,
-    Explanation,
-    explain,
-    inspect,
-    list_models,
-    load,
-    nothing_fits,
-    probe,
-    recommend,
-    reference,
-)
 
 if TYPE_CHECKING:
     from quantpick.api.bring import (
@@ -33,6 +20,24 @@ if TYPE_CHECKING:
         plan,
         verify,
     )
+    from quantpick.api.choose import (
+        REPO_VARIABLE,
+        Explanation,
+        explain,
+        inspect,
+        list_models,
+        load,
+        nothing_fits,
+        recommend,
+        reference,
+    )
+    from quantpick.api.machine import probe
+
+#: What each module brings; it is loaded when a name of it is first used.
+_HOMES = {
+    "machine": ("probe",),
+    "bring": ("check_lock", "download", "download_locked", "lock", "lock_key", "plan", "verify"),
+}
 
 __all__ = [
     "REPO_VARIABLE",
@@ -58,4 +63,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:  # noqa: ANN401 -- whatever the name stands for
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("quantpick.api.bring"), name)
+    home = next((home for home, names in _HOMES.items() if name in names), "choose")
+    return getattr(import_module(f"quantpick.api.{home}"), name)

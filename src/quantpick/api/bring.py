@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quantpick.api import acquire
-from quantpick.api.choose import pick_listed, probe, repo_id_of
+from quantpick.api.choose import pick_listed, repo_id_of
+from quantpick.api.machine import probe
 from quantpick.domain.lock import Lock, cache_key
 from quantpick.domain.need import Need, check_need
 from quantpick.domain.policy import Policy

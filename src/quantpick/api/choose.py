@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from quantpick.api.machine import probe
 from quantpick.domain import recommend as deciding
-from quantpick.domain.host import Backend, override_host
 from quantpick.domain.names import near_hint
 from quantpick.domain.need import Need, check_need
 from quantpick.domain.policy import Policy
@@ -22,8 +22,6 @@ from quantpick.errors import NotFoundError, NothingFitsError, QuantpickError, Us
 from quantpick.sources import catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from quantpick.domain.host import Host
     from quantpick.domain.inspection import Inspection
     from quantpick.domain.listing import Listing
@@ -44,30 +42,6 @@ class Explanation(NamedTuple):
     verdict: Verdict
     recommendation: Recommendation
     change: Reason | None = None
-
-
-def probe(
-    *,
-    vram: Sequence[int] = (),
-    ram: int | None = None,
-    backend: Backend | None = None,
-    build: int | None = None,
-    host_file: Path | None = None,
-) -> Host:
-    """Return this machine, or the one in ``host_file``, with the given figures in place.
-
-    ``vram`` has one size in bytes a device. Drivers are not asked when it is given, nor for the
-    CPU backend.
-    """
-    if host_file is not None:
-        from quantpick.sources.host_file import load_host
-
-        host = load_host(host_file)
-    else:
-        from quantpick.probes import probe_host
-
-        host = probe_host(devices=not vram and backend is not Backend.CPU)
-    return override_host(host, vram=vram, ram=ram, backend=backend, build=build)
 
 
 def recommend(

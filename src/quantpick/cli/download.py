@@ -8,24 +8,21 @@ from typing import Annotated, Any
 import typer
 
 from quantpick import api
+from quantpick.cli.flags import with_flags
 from quantpick.cli.options import (
-    BackendOption,
     Connections,
     CtxSize,
     For,
-    HostFile,
     Json,
-    LlamaCpp,
     LockFile,
     ProgressOption,
     Quiet,
-    RamOption,
     Retries,
-    Vram,
     WithMmproj,
     read_host,
     read_policy,
 )
+from quantpick.domain.host import Host
 from quantpick.domain.lock import LOCK_NAME
 from quantpick.domain.need import DEFAULT_CTX_SIZE, Need, Objective
 from quantpick.domain.plan import Download
@@ -58,6 +55,7 @@ Xet = Annotated[
 ]
 
 
+@with_flags(host=read_host)
 def download(
     spec: Annotated[str | None, typer.Argument(metavar="[LABEL|SPEC]")] = None,
     *,
@@ -75,11 +73,7 @@ def download(
     retries: Retries = 4,
     objective: For = Objective.AUTO,
     ctx_size: CtxSize = DEFAULT_CTX_SIZE,
-    vram: Vram = None,
-    ram: RamOption = None,
-    backend: BackendOption = None,
-    host_file: HostFile = None,
-    llama_cpp: LlamaCpp = None,
+    host: Callable[[], Host],
     quiet: Quiet = False,
     progress: ProgressOption = ProgressKind.AUTO,
     as_json: Json = False,
@@ -88,7 +82,7 @@ def download(
 
     LABEL is a quant of the default repo; a SPEC is OWNER/REPO:LABEL, ALIAS:LABEL, or
     OWNER/REPO:PATH.gguf. The label auto stands for the recommended quant, which the options from
-    --for to --llama-cpp then choose. A run that ended early goes on where it was.
+    --for to --host then choose. A run that ended early goes on where it was.
     """
     if locked or frozen:
         _check_locked(given=bool(revision or with_mmproj or dry_run))
@@ -98,7 +92,7 @@ def download(
             _download_one,
             spec,
             revision=revision,
-            host=lambda: read_host(vram, ram, backend, host_file, llama_cpp),
+            host=host,
             need=Need(objective, ctx_size),
             with_mmproj=with_mmproj,
             dry_run=dry_run,

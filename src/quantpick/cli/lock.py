@@ -1,31 +1,30 @@
 """``quantpick lock``: write down what is fetched, and see whether the Hub has moved since."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from quantpick import api
+from quantpick.cli.flags import with_flags
 from quantpick.cli.options import (
-    BackendOption,
     CtxSize,
     For,
-    HostFile,
     Json,
-    LlamaCpp,
-    RamOption,
     Retries,
-    Vram,
     WithMmproj,
     read_host,
     read_policy,
 )
+from quantpick.domain.host import Host
 from quantpick.domain.lock import LOCK_NAME, Drift, Lock
 from quantpick.domain.need import DEFAULT_CTX_SIZE, Need, Objective
 from quantpick.errors import LockError, UsageError
 from quantpick.render.progress import progress_display
 
 
+@with_flags(host=read_host)
 def lock(
     specs: Annotated[list[str] | None, typer.Argument(metavar="[SPEC]...")] = None,
     *,
@@ -42,18 +41,14 @@ def lock(
     retries: Retries = 4,
     objective: For = Objective.AUTO,
     ctx_size: CtxSize = DEFAULT_CTX_SIZE,
-    vram: Vram = None,
-    ram: RamOption = None,
-    backend: BackendOption = None,
-    host_file: HostFile = None,
-    llama_cpp: LlamaCpp = None,
+    host: Callable[[], Host],
     as_json: Json = False,
 ) -> None:
     """Write commit, files and sha256 of quants to a lock file, for download --locked.
 
     SPEC is OWNER/REPO:LABEL, ALIAS:LABEL or OWNER/REPO:PATH.gguf, with @REVISION behind the repo
     for another branch. Without one the quants of the lock are locked anew. The label auto stands
-    for the recommended quant, which the options from --for to --llama-cpp then choose.
+    for the recommended quant, which the options from --for to --host then choose.
     """
     if (check or key) and (specs or with_mmproj):
         raise UsageError("--check and --key look at the lock alone", "leave out the SPEC")
@@ -68,7 +63,7 @@ def lock(
             specs or [],
             output,
             with_mmproj=with_mmproj,
-            host=lambda: read_host(vram, ram, backend, host_file, llama_cpp),
+            host=host,
             need=Need(objective, ctx_size),
             policy=policy,
             progress=progress_display(),

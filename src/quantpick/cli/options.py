@@ -13,6 +13,9 @@ import typer
 from quantpick import api
 from quantpick.domain.host import Backend, Host
 from quantpick.domain.need import (
+    DEFAULT_CTX_SIZE,
+    DEFAULT_PARALLEL,
+    DEFAULT_UBATCH_SIZE,
     CacheType,
     FamilyChoice,
     FlashAttention,
@@ -95,6 +98,36 @@ HostFile = Annotated[
         "--host", metavar="FILE", help="Plan for the machine that `hardware --json` wrote to FILE."
     ),
 ]
+GpuOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gpu",
+        metavar="NAME",
+        help='Plan for a GPU or machine by name: "RTX 4090", 2x3090, m4-max-64, strix-halo-128.',
+    ),
+]
+DeviceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="Use only this device of those here: CUDA0, a PCI address, part of a name, or none.",
+    ),
+]
+FreeVram = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--free-vram",
+        metavar="SIZE",
+        help="Plan for so much free memory of a GPU; repeat for several.",
+    ),
+]
+EngineOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--engine", metavar="PATH", help="The llama.cpp program to ask, or the folder it is in."
+    ),
+]
 LlamaCpp = Annotated[
     str | None,
     typer.Option(
@@ -128,24 +161,36 @@ ProgressOption = Annotated[
 
 
 def read_host(
-    vram: list[str] | None,
-    ram: str | None,
-    backend: Backend | None,
-    host_file: Path | None,
-    llama_cpp: str | None,
+    *,
+    vram: Vram = None,
+    ram: RamOption = None,
+    backend: BackendOption = None,
+    gpu: GpuOption = None,
+    device: DeviceOption = None,
+    free_vram: FreeVram = None,
+    engine: EngineOption = None,
+    llama_cpp: LlamaCpp = None,
+    host_file: HostFile = None,
 ) -> Host:
     """Return the machine that the hardware flags describe, probed where they say nothing."""
-    if host_file is not None and (vram or ram is not None):
+    if host_file is not None and (vram or gpu or engine or ram is not None):
         raise UsageError(
-            "--host describes the whole machine, so --vram and --ram do not go with it",
-            "leave out --host, or --vram and --ram",
+            "--host describes the whole machine, so --vram, --gpu, --ram and --engine do not go "
+            "with it",
+            "leave out --host, or the others",
         )
+    if vram and gpu:
+        raise UsageError("--vram and --gpu describe the same thing", "leave one out")
     return api.probe(
         vram=[parse_size(size) for size in vram or ()],
         ram=None if ram is None else parse_size(ram),
         backend=backend,
         build=None if llama_cpp is None else parse_build(llama_cpp),
         host_file=host_file,
+        engine=engine,
+        gpus=gpu or (),
+        devices=[word for words in device or () for word in words.split(",") if word],
+        free_vram=[parse_size(size) for size in free_vram or ()],
     )
 
 
@@ -158,16 +203,16 @@ def read_policy(connections: int, retries: int) -> Policy:
 
 def read_need(
     *,
-    objective: Objective,
-    ctx_size: int,
-    type_k: CacheType,
-    type_v: CacheType,
-    family: FamilyChoice,
-    parallel: int,
-    ubatch_size: int,
-    flash_attn: FlashAttention,
-    mmproj: str | None,
-    max_ctx: bool,
+    objective: For = Objective.AUTO,
+    ctx_size: CtxSize = DEFAULT_CTX_SIZE,
+    type_k: TypeK = CacheType.F16,
+    type_v: TypeV = CacheType.F16,
+    parallel: Parallel = DEFAULT_PARALLEL,
+    ubatch_size: UbatchSize = DEFAULT_UBATCH_SIZE,
+    flash_attn: FlashAttn = FlashAttention.AUTO,
+    mmproj: Mmproj = None,
+    max_ctx: MaxCtx = False,
+    family: FamilyOption = FamilyChoice.AUTO,
 ) -> Need:
     """Return the request that the flags describe. Raises UsageError for one that cannot be run."""
     projector, projector_path = _read_projector(mmproj)

@@ -1,59 +1,23 @@
 """``quantpick recommend`` and ``quantpick explain``: which quant, and why."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from quantpick import api
-from quantpick.cli.options import (
-    BackendOption,
-    CtxSize,
-    FamilyOption,
-    FlashAttn,
-    For,
-    HostFile,
-    Json,
-    LlamaCpp,
-    MaxCtx,
-    Mmproj,
-    Parallel,
-    RamOption,
-    TypeK,
-    TypeV,
-    UbatchSize,
-    Vram,
-    read_host,
-    read_need,
-)
-from quantpick.domain.need import (
-    DEFAULT_CTX_SIZE,
-    DEFAULT_PARALLEL,
-    DEFAULT_UBATCH_SIZE,
-    CacheType,
-    FamilyChoice,
-    FlashAttention,
-    Objective,
-)
+from quantpick.cli.flags import with_flags
+from quantpick.cli.options import Json, read_host, read_need
+from quantpick.domain.host import Host
+from quantpick.domain.need import Need
 
 
+@with_flags(need=read_need, host=read_host)
 def recommend(
     spec: Annotated[str | None, typer.Argument(metavar="[SPEC]")] = None,
     *,
-    objective: For = Objective.AUTO,
-    ctx_size: CtxSize = DEFAULT_CTX_SIZE,
-    type_k: TypeK = CacheType.F16,
-    type_v: TypeV = CacheType.F16,
-    parallel: Parallel = DEFAULT_PARALLEL,
-    ubatch_size: UbatchSize = DEFAULT_UBATCH_SIZE,
-    flash_attn: FlashAttn = FlashAttention.AUTO,
-    mmproj: Mmproj = None,
-    max_ctx: MaxCtx = False,
-    family: FamilyOption = FamilyChoice.AUTO,
-    vram: Vram = None,
-    ram: RamOption = None,
-    backend: BackendOption = None,
-    host_file: HostFile = None,
-    llama_cpp: LlamaCpp = None,
+    need: Callable[[], Need],
+    host: Callable[[], Host],
     as_json: Json = False,
 ) -> None:
     """Rank the quants of a repo for this machine.
@@ -61,20 +25,7 @@ def recommend(
     SPEC is OWNER/REPO, an alias such as llama-3.1-70b, or a path such as ./models. Without it the
     best quant of every catalogued model is shown and the largest model that fits is picked.
     """
-    host = read_host(vram, ram, backend, host_file, llama_cpp)
-    need = read_need(
-        objective=objective,
-        ctx_size=ctx_size,
-        type_k=type_k,
-        type_v=type_v,
-        family=family,
-        parallel=parallel,
-        ubatch_size=ubatch_size,
-        flash_attn=flash_attn,
-        mmproj=mmproj,
-        max_ctx=max_ctx,
-    )
-    answer = api.recommend(spec, host=host, need=need)
+    answer = api.recommend(spec, host=host(), need=need())
     problem = None if answer.pick else api.nothing_fits(answer)
     if as_json:
         from quantpick.render.document import print_document, recommendation_record
@@ -88,44 +39,19 @@ def recommend(
         raise problem
 
 
+@with_flags(need=read_need, host=read_host)
 def explain(
     spec: Annotated[str, typer.Argument(metavar="LABEL")],
     *,
-    objective: For = Objective.AUTO,
-    ctx_size: CtxSize = DEFAULT_CTX_SIZE,
-    type_k: TypeK = CacheType.F16,
-    type_v: TypeV = CacheType.F16,
-    parallel: Parallel = DEFAULT_PARALLEL,
-    ubatch_size: UbatchSize = DEFAULT_UBATCH_SIZE,
-    flash_attn: FlashAttn = FlashAttention.AUTO,
-    mmproj: Mmproj = None,
-    max_ctx: MaxCtx = False,
-    family: FamilyOption = FamilyChoice.AUTO,
-    vram: Vram = None,
-    ram: RamOption = None,
-    backend: BackendOption = None,
-    host_file: HostFile = None,
-    llama_cpp: LlamaCpp = None,
+    need: Callable[[], Need],
+    host: Callable[[], Host],
     as_json: Json = False,
 ) -> None:
     """Say term by term why one quant does or does not fit.
 
     LABEL is a quant of the default repo, such as Q4_K_M, or SPEC:LABEL, or a GGUF file.
     """
-    host = read_host(vram, ram, backend, host_file, llama_cpp)
-    need = read_need(
-        objective=objective,
-        ctx_size=ctx_size,
-        type_k=type_k,
-        type_v=type_v,
-        family=family,
-        parallel=parallel,
-        ubatch_size=ubatch_size,
-        flash_attn=flash_attn,
-        mmproj=mmproj,
-        max_ctx=max_ctx,
-    )
-    explained = api.explain(spec, host=host, need=need)
+    explained = api.explain(spec, host=host(), need=need())
     if as_json:
         from quantpick.render.document import explanation_record, print_document
 

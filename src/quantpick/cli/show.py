@@ -1,19 +1,14 @@
 """``quantpick list`` and ``quantpick hardware``: what is known, of models and of the machine."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from quantpick import api
-from quantpick.cli.options import (
-    BackendOption,
-    HostFile,
-    Json,
-    LlamaCpp,
-    RamOption,
-    Vram,
-    read_host,
-)
+from quantpick.cli.flags import with_flags
+from quantpick.cli.options import Json, read_host
+from quantpick.domain.host import Host
 
 
 def list_quants(
@@ -51,23 +46,23 @@ def _list_models(*, as_json: bool) -> None:
         print_models(models)
 
 
+@with_flags(host=read_host)
 def hardware(
     *,
-    vram: Vram = None,
-    ram: RamOption = None,
-    backend: BackendOption = None,
-    host_file: HostFile = None,
-    llama_cpp: LlamaCpp = None,
+    host: Callable[[], Host],
+    doctor: Annotated[
+        bool, typer.Option("--doctor", help="Show each source that was asked, and what to do.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what the probe found, each figure with its source."""
-    host = read_host(vram, ram, backend, host_file, llama_cpp)
+    """Show what memory llama.cpp can use here, each figure with its source."""
+    found = host()
     if as_json:
         from quantpick.domain.host_record import host_record
         from quantpick.render.document import print_document
 
-        print_document("hardware", host_record(host))
+        print_document("hardware", host_record(found))
     else:
-        from quantpick.render.text import print_hardware
+        from quantpick.render.hardware import print_hardware
 
-        print_hardware(host)
+        print_hardware(found, doctor=doctor)

@@ -12,6 +12,7 @@ from quantpick.domain.units import GIB
 from quantpick.domain.verdict import Reason, ReasonCode
 
 if TYPE_CHECKING:
+    from quantpick.domain.host import Host
     from quantpick.domain.model import QuantFile, QuantInfo, Reference
     from quantpick.domain.need import Need
     from quantpick.domain.shape import Shape
@@ -31,6 +32,10 @@ _FUSED_ALIKE = {
     Backend.ROCM: frozenset({CacheType.F16, CacheType.BF16, CacheType.Q8_0, CacheType.Q4_0}),
     Backend.METAL: frozenset(CacheType) - {CacheType.F32, CacheType.IQ4_NL},
 }
+
+
+#: Labels of files in 16 bits, and the field that says whether a device has the type.
+_FLOATS = {"BF16": "bf16", "F16": "fp16"}
 
 
 def blocking_reason(
@@ -75,6 +80,25 @@ def _runs_since(info: QuantInfo, backend: Backend | None, reference: Reference) 
         ),
         default=0,
     )
+
+
+def float_note(file: QuantFile, host: Host) -> Reason | None:
+    """Return whether a file in BF16 or F16 finds its type in hardware; None for other files.
+
+    Model cards advise BF16 only where the device has it, F16 where it has that, a quant elsewhere.
+    """
+    kind = _FLOATS.get(file.label.upper())
+    if kind is None:
+        return None
+    chips: tuple[tuple[str, bool | None], ...] = tuple(
+        (device.name, getattr(device, kind)) for device in host.devices
+    ) or (("this CPU", getattr(host.cpu, kind)),)
+    # One that lacks it slows all down; one that is unknown may.
+    for has, code in ((False, ReasonCode.FLOAT_SLOW), (None, ReasonCode.FLOAT_UNKNOWN)):
+        for name, answer in chips:
+            if answer is has:
+                return Reason(code, {"type": kind.upper(), "device": name})
+    return Reason(ReasonCode.FLOAT_NATIVE, {"type": kind.upper(), "device": chips[0][0]})
 
 
 def cache_refusal(shape: Shape | None, need: Need, backend: Backend | None) -> Reason | None:

@@ -9,6 +9,7 @@ from quantpick.domain.compatibility import (
     buffer_notes,
     cache_refusal,
     doubtful_since,
+    float_note,
 )
 from quantpick.domain.host import Backend, Device, MemoryKind
 from quantpick.domain.memory import Split, estimate_memory
@@ -117,6 +118,7 @@ def _verdict(
 ) -> Verdict:
     unknown = case.model.shape is None or layout.placement is Placement.INCOMPATIBLE
     on_cpu = layout.placement is Placement.CPU
+    told = (*layout.flags, *case.host.device_words)
     return Verdict(
         repo_id=case.model.repo_id,
         file=file,
@@ -126,7 +128,7 @@ def _verdict(
         memory=layout.memory,
         reasons=tuple(reasons),
         split=layout.split,
-        flags=layout.flags,
+        flags=layout.flags if on_cpu and case.host.devices else told,
     )
 
 
@@ -215,6 +217,9 @@ def _family_notes(file: QuantFile, info: QuantInfo, case: Case) -> list[Reason]:
         notes.append(Reason(ReasonCode.I_QUANT_SLOW, {"backend": backend}))
     if is_i and backend in I_QUANTS_FAST and info.bits < FOUR_BITS:
         notes.append(Reason(ReasonCode.I_QUANT_PREFERRED, {"backend": backend}))
+    in_float = float_note(file, case.host)
+    if in_float is not None:
+        notes.append(in_float)
     if file.recommended is False:
         notes.append(Reason(ReasonCode.NOT_RECOMMENDED))
     return notes

@@ -8,7 +8,6 @@ from operator import add
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick.domain.cache import layer_caches
-from quantpick.domain.host import MemoryKind
 from quantpick.domain.memory import (
     Memory,
     Split,
@@ -275,8 +274,7 @@ def _cut_anywhere(weights: Weights, host: Host, need: Need) -> Layout:
     memory = estimate_memory(weights, None, need, (), Split())
     budget = sum(max(0, device.usable - FIT_MARGIN) for device in host.devices)
     on_gpu = min(budget, memory.weights)
-    unified = host.devices[0].memory_kind is MemoryKind.UNIFIED
-    in_ram = memory.weights if unified else memory.weights - on_gpu
+    in_ram = memory.weights - min(on_gpu, host.own_vram)
     short_by = in_ram + TIGHT_MARGIN - host.ram.total
     return Layout(Placement.PARTIAL_OFFLOAD, Split((1,)), memory, short_by)
 
@@ -294,14 +292,13 @@ def _vram_short(memory: Memory, host: Host) -> int:
 
 
 def _ram_short(memory: Memory, host: Host, *, spare: int) -> int:
-    """Bytes missing in RAM, of which unified devices are a part; ``spare`` bytes stay free.
+    """Bytes missing in RAM, which unified devices share; ``spare`` bytes stay free.
 
     Beside unified devices a margin stays free in any case: the system lives there too.
     """
     shared = sum(
-        use.total
+        max(0, use.total - device.own)
         for use, device in zip(memory.devices, host.devices, strict=False)
-        if device.memory_kind is MemoryKind.UNIFIED
     )
     margin = TIGHT_MARGIN if shared else spare
     return memory.host.total + shared + margin - host.ram.total

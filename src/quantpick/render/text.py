@@ -1,4 +1,4 @@
-"""Text for people; with progress.py the only door to rich.
+"""Text for people: verdicts, explanations, models, downloads.
 
 Nothing is said by colour alone: the pick carries a mark, a loser its reason. In a pipe the lines
 are as long as they need to be.
@@ -8,10 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from quantpick.domain.advice import advice
 from quantpick.domain.judge import needs_on_one_gpu
 from quantpick.domain.launch import download_command, hf_command, run_command, server_command
@@ -20,6 +16,7 @@ from quantpick.domain.names import printable
 from quantpick.domain.need import Need
 from quantpick.domain.offer import why_not_offered
 from quantpick.domain.units import GB, format_gb, format_gib
+from quantpick.render.console import new_console, new_table, plain, print_table
 from quantpick.render.talk import print_warnings
 from quantpick.render.words import (
     POOLS,
@@ -35,19 +32,14 @@ from quantpick.render.words import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from quantpick.domain.host import Device, Host
+    from quantpick.domain.host import Host
     from quantpick.domain.model import Model, QuantFile, Reference
     from quantpick.domain.plan import Download
     from quantpick.domain.verdict import Reason, Recommendation, Verdict
-
-#: Columns of prose: they take what is left of the line, and fold.
-_FOLDED = frozenset({"why", "note", "place"})
+    from quantpick.render.console import Console, Table
 
 _CARD = {True: "yes", False: "avoid", None: ""}
 _ROUNDED = "~ marks a size that is rounded in its source"
-
-#: Width of lines in a pipe, where nothing needs to be folded.
-_PIPE_WIDTH = 240
 
 
 def print_recommendation(answer: Recommendation, *, models: bool) -> None:
@@ -55,19 +47,19 @@ def print_recommendation(answer: Recommendation, *, models: bool) -> None:
 
     ``models`` marks an answer over several models, which names each verdict's repo.
     """
-    console = _console()
+    console = new_console()
     if answer.model is not None and not models:
-        console.print(_plain(f"{answer.model.repo_id} on {_machine(answer.host)}"))
+        console.print(plain(f"{answer.model.repo_id} on {_machine(answer.host)}"))
     else:
-        console.print(_plain(f"catalogued models on {_machine(answer.host)}"))
-    _print_table(console, _verdict_table(answer, models=models))
+        console.print(plain(f"catalogued models on {_machine(answer.host)}"))
+    print_table(console, _verdict_table(answer, models=models))
     if not all(verdict.file.exact for verdict in answer.verdicts):
-        console.print(_plain(_ROUNDED))
-    console.print(_plain(rule_sentence(answer.rule)))
-    console.print(_plain(assumptions(answer.need)))
+        console.print(plain(_ROUNDED))
+    console.print(plain(rule_sentence(answer.rule)))
+    console.print(plain(assumptions(answer.need)))
     if answer.pick is not None:
         name = f"{answer.pick.repo_id}:{answer.pick.file.label}"
-        console.print(_plain(f"pick: {name}: {phrases(answer.pick)}"))
+        console.print(plain(f"pick: {name}: {phrases(answer.pick)}"))
         path = answer.pick.file.paths[0]
         commands = {"run": server_command(path, answer.need, answer.pick)}
         if answer.model is None or not answer.model.local:
@@ -80,11 +72,11 @@ def print_explanation(
     verdict: Verdict, answer: Recommendation, change: Reason | None = None
 ) -> None:
     """Print one verdict as a sum: the terms in each place, and what the rules say of it."""
-    console = _console()
+    console = new_console()
     rule = answer.rule
     outcome = "the pick" if verdict is answer.pick else "fits" if verdict.fits else "does not fit"
-    console.print(_plain(f"{verdict.file.label} of {verdict.repo_id}: {outcome}"))
-    _print_table(console, _sum_table(verdict))
+    console.print(plain(f"{verdict.file.label} of {verdict.repo_id}: {outcome}"))
+    print_table(console, _sum_table(verdict))
     margin = rule.capacity - verdict.file.file_bytes
     beside = "below" if margin >= 0 else "above"
     file = f"{_rounded(verdict.file)} GB, {format_gb(abs(margin))} {beside}"
@@ -97,9 +89,9 @@ def print_explanation(
         rule_sentence(rule),
         assumptions(answer.need),
     ):
-        console.print(_plain(line))
+        console.print(plain(line))
     if answer.pick is not None and verdict is not answer.pick:
-        console.print(_plain(f"the pick is {answer.pick.file.label}"))
+        console.print(plain(f"the pick is {answer.pick.file.label}"))
     print_warnings(answer.warnings)
 
 
@@ -112,7 +104,7 @@ def _largest(verdict: Verdict) -> str:
 def _sum_table(verdict: Verdict) -> Table:
     """Return what is needed in each place, term by term, in GB."""
     memory = verdict.memory
-    table = _table("place", "weights", "KV cache", "compute", "overhead", "total")
+    table = new_table("place", "weights", "KV cache", "compute", "overhead", "total")
     places = [use for use in memory.uses if use.total]
     whole = Use("total", memory.weights, memory.kv_cache, memory.compute, memory.overhead)
     for use in (*places, *([whole] if len(places) > 1 else [])):
@@ -128,7 +120,7 @@ def _gb(size: int | None) -> str:
 
 def print_models(models: Iterable[Model]) -> None:
     """Print the catalog's models."""
-    table = _table("alias", "repo", "weights", "files GB")
+    table = new_table("alias", "repo", "weights", "files GB")
     for model in models:
         sizes = [file.file_bytes / GB for file in model.files]
         table.add_row(
@@ -137,19 +129,19 @@ def print_models(models: Iterable[Model]) -> None:
             f"{model.parameters / 10**9:.1f} B",
             f"{min(sizes):.1f}-{max(sizes):.1f}",
         )
-    _print_table(_console(), table)
+    print_table(new_console(), table)
 
 
 def print_quants(model: Model, reference: Reference) -> None:
     """Print what is known of one repo, and its quants."""
-    console = _console()
-    console.print(_plain(model.repo_id))
+    console = new_console()
+    console.print(plain(model.repo_id))
     for line in _origin(model):
-        console.print(_plain(line))
+        console.print(plain(line))
     # A card that advises nothing would only take the notes' room.
     advised = any(file.recommended is not None for file in model.files)
     card = ["card"] if advised else []
-    table = _table("label", "size GB", "needs GB", "files", "family", "quality", *card, "note")
+    table = new_table("label", "size GB", "needs GB", "files", "family", "quality", *card, "note")
     for file in model.files:
         info = reference.info(file.label)
         memory = needs_on_one_gpu(file, model.shape, Need())
@@ -163,12 +155,12 @@ def print_quants(model: Model, reference: Reference) -> None:
             *([_CARD[file.recommended]] if advised else []),
             _note(file, reference),
         )
-    _print_table(console, table)
-    console.print(_plain(f"{assumptions(Need())}, all layers on one GPU"))
+    print_table(console, table)
+    console.print(plain(f"{assumptions(Need())}, all layers on one GPU"))
     if advised:
-        console.print(_plain("card: what the repo's card advises"))
+        console.print(plain("card: what the repo's card advises"))
     if not all(file.exact for file in model.files):
-        console.print(_plain(_ROUNDED))
+        console.print(plain(_ROUNDED))
 
 
 def _note(file: QuantFile, reference: Reference) -> str:
@@ -177,30 +169,10 @@ def _note(file: QuantFile, reference: Reference) -> str:
     return f"Not offered: {reason}." if reason else info.note if info else ""
 
 
-def print_hardware(host: Host) -> None:
-    """Print what the probe found, each figure with its source."""
-    table = _table("what", "total", "usable", "free", "source")
-    available = "unknown" if host.ram.available is None else format_gib(host.ram.available)
-    total = format_gib(host.ram.total)
-    table.add_row("RAM", total, total, available, printable(host.ram.source))
-    for device in host.devices:
-        table.add_row(*_device_row(device))
-    console = _console()
-    _print_table(console, table)
-    cores = "unknown cores" if host.cpu.cores is None else f"{host.cpu.cores} cores"
-    console.print(_plain(f"CPU: {host.cpu.name or 'unknown'}, {cores}"))
-    if not host.devices:
-        console.print(_plain("GPU: none found (NVIDIA is probed; state others with --vram)"))
-    console.print(_plain(f"backend: {backend_name(host.backend, 'not stated')}"))
-    engine = host.engine
-    console.print(_plain(f"llama.cpp: b{engine.build}" if engine else "llama.cpp: build unknown"))
-    print_warnings(host.warnings)
-
-
 def print_download(result: Download) -> None:
     """Print the files that are on disk, or would be fetched, and the line that runs them."""
-    console, plan = _console(), result.plan
-    console.print(_plain(f"{plan.label} of {plan.repo_id} at commit {plan.revision}"))
+    console, plan = new_console(), result.plan
+    console.print(plain(f"{plan.label} of {plan.repo_id} at commit {plan.revision}"))
     paths = {fetched.target.path: fetched for fetched in result.files}
     for target in plan.targets:
         fetched = paths.get(target.path)
@@ -209,10 +181,10 @@ def print_download(result: Download) -> None:
             checked = "sha256 verified" if fetched.verified else "size only: the Hub has no sha256"
             state = f"{checked}, was there already" if fetched.reused else checked
         where = fetched.local_path if fetched else target.path
-        console.print(_plain(f"{where}  {target.size} bytes ({format_gb(target.size)})  {state}"))
-    console.print(_plain(f"licence: {result.licence.name}"))
+        console.print(plain(f"{where}  {target.size} bytes ({format_gb(target.size)})  {state}"))
+    console.print(plain(f"licence: {result.licence.name}"))
     if result.licence.notice:
-        console.print(_plain(f"notice: {result.licence.notice}"))
+        console.print(plain(f"notice: {result.licence.notice}"))
     if result.dry_run and len(plan.targets) == len(plan.files):
         _print_commands(console, {"equal to": hf_command(plan, result.local_dir)})
     else:
@@ -242,7 +214,7 @@ def _verdict_table(answer: Recommendation, *, models: bool) -> Table:
     """Return the verdicts in columns that fit 80 characters; sizes in GB."""
     names = ["model", "label"] if models else ["label", "files", "family"]
     longest = ["max ctx"] if answer.need.max_ctx else []
-    table = _table("", *names, "size GB", "needs GB", *longest, "where", "why")
+    table = new_table("", *names, "size GB", "needs GB", *longest, "where", "why")
     for verdict in answer.verdicts:
         picked, file = verdict is answer.pick, verdict.file
         model = verdict.repo_id.rpartition("/")[2].removesuffix("-GGUF").removesuffix("-Instruct")
@@ -260,52 +232,11 @@ def _verdict_table(answer: Recommendation, *, models: bool) -> Table:
     return table
 
 
-def _device_row(device: Device) -> tuple[str, ...]:
-    free = "unknown" if device.free is None else format_gib(device.free)
-    return (
-        printable(f"{device.name} ({backend_name(device.backend)}, {device.memory_kind})"),
-        format_gib(device.total),
-        format_gib(device.usable),
-        free,
-        printable(device.source),
-    )
-
-
 def _print_commands(console: Console, commands: dict[str, str]) -> None:
     """Print command lines unfolded, so that they can be copied."""
     width = max(len(name) for name in commands) + 1
     for name, command in commands.items():
-        console.print(_plain(f"{name + ':':<{width}} {command}"), soft_wrap=True)
-
-
-def _console() -> Console:
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = _PIPE_WIDTH
-    return console
-
-
-def _print_table(console: Console, table: Table) -> None:
-    """Print a table; in a pipe without the blanks that fill its last column."""
-    if console.is_terminal:
-        console.print(table)
-        return
-    with console.capture() as capture:
-        console.print(table)
-    for line in capture.get().splitlines():
-        console.print(_plain(line.rstrip()), soft_wrap=True)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="underline", show_edge=False)
-    for column in columns:
-        folds = column in _FOLDED
-        table.add_column(column, no_wrap=not folds, overflow="fold", ratio=1 if folds else None)
-    return table
-
-
-def _plain(text: str) -> Text:
-    return Text(printable(text))
+        console.print(plain(f"{name + ':':<{width}} {command}"), soft_wrap=True)
 
 
 def _rounded(file: QuantFile) -> str:

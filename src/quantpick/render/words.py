@@ -46,6 +46,10 @@ _PHRASES = {
     ReasonCode.TYPE_REMOVED: "llama.cpp dropped this type in b{removed_in}",
     ReasonCode.FORK_ONLY: "only the fork ik_llama.cpp loads it",
     ReasonCode.UNKNOWN_LABEL: "label unknown: cannot be judged",
+    ReasonCode.FLOAT_NATIVE: "{device} has {type} in hardware",
+    ReasonCode.FLOAT_SLOW: "{device} has no fast {type}: take F16 where it has that, else a quant",
+    ReasonCode.FLOAT_UNKNOWN: "whether {device} has {type} in hardware is not known; without it a "
+    "quant is faster",
     ReasonCode.I_QUANT_PREFERRED: "I-quant: best below 4 bits on {backend}",
     ReasonCode.I_QUANT_SLOW: "I-quant: slower on {backend} than a K-quant of its size",
     ReasonCode.K_FOR_SPEED: "{label} ({file_bytes}) would be faster",
@@ -73,6 +77,7 @@ _BRIEF = {
     ReasonCode.TYPE_REMOVED: "dead since b{removed_in}",
     ReasonCode.FORK_ONLY: "ik_llama.cpp only",
     ReasonCode.UNKNOWN_LABEL: "unknown label",
+    ReasonCode.FLOAT_SLOW: "no fast {type}",
     ReasonCode.I_QUANT_SLOW: "slow on {backend}",
     ReasonCode.NOT_RECOMMENDED: "card: avoid",
 }
