@@ -193,7 +193,7 @@ def _cuts(card: Card, missing: int) -> tuple[Cut, ...]:
             kept.append(cut._replace(size=size))
             missing -= size
     if missing > 0:
-        message = "what llama.cpp is not given" if card.listed else "what programs are not given"
+        message = "not given to llama.cpp" if card.listed else "not given to programs"
         kept.append(Cut("not_given", missing, message))
     return tuple(kept)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from quantpick.domain.choice import with_backend, with_devices
 from quantpick.domain.host import Backend, Caveat, Cut, Device, Engine, Host, MemoryKind, Ram
 from quantpick.domain.working_set import working_set
 from quantpick.errors import UsageError
@@ -58,6 +57,8 @@ def override_host(host: Host, stated: Stated) -> Host:
     if stated.backend is not None and not stated.vram:
         host = _with_backend(host, stated.backend)
     if stated.devices:
+        from quantpick.domain.choice import with_devices
+
         host = with_devices(host, stated.devices)
     return _with_free(host, stated.free_vram) if stated.free_vram else host
 
@@ -83,6 +84,8 @@ def unified_metal_device(ram: Ram, macos: int | None = None) -> Device:
 def _with_backend(host: Host, backend: Backend) -> Host:
     if backend is Backend.CPU:
         return host._replace(devices=())
+    from quantpick.domain.choice import with_backend
+
     there = with_backend(host, backend)
     if there.devices:
         return there

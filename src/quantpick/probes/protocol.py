@@ -14,14 +14,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from quantpick.probes.run import run
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from quantpick.domain.host import Ram
     from quantpick.domain.sighting import Answer
-    from quantpick.probes.run import Runner
+    from quantpick.probes.run import Output, Runner
 
 #: Environment variable with the folder that holds the /proc, /sys and /etc to read, for a machine
 #: whose files are mounted elsewhere.
@@ -62,7 +60,14 @@ class Place(NamedTuple):
 def here() -> Place:
     """Return the machine that this process runs on."""
     root = Path(os.environ.get(SYSROOT_VARIABLE) or "/")
-    return Place(root, os.environ, run, sys.platform)
+    return Place(root, os.environ, _run, sys.platform)
+
+
+def _run(words: Sequence[str], *, timeout: float, env: Mapping[str, str]) -> Output:
+    # Loaded when the first program is run: most commands run none.
+    from quantpick.probes.run import run
+
+    return run(words, timeout=timeout, env=env)
 
 
 class DeviceSource(Protocol):
