@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import psutil
@@ -58,11 +59,22 @@ def test_a_program_that_does_not_end_is_ended_with_its_children(
     with pytest.raises(TimeoutError, match="llama-server did not answer within"):
         run_script(tmp_path, note, timeout=0.5)
     group = int((tmp_path / "pid").read_text())
-    assert not [
-        process
-        for process in psutil.process_iter()
-        if process.status() != psutil.STATUS_ZOMBIE and _group(process) == group
-    ]
+    deadline = time.monotonic() + PATIENCE
+    # What is killed is gone a moment later.
+    while _alive(group) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert _alive(group) == []
+
+
+def _alive(group: int) -> list[psutil.Process]:
+    return [process for process in psutil.process_iter() if _runs_in(process, group)]
+
+
+def _runs_in(process: psutil.Process, group: int) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and _group(process) == group
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _group(process: psutil.Process) -> int | None:
