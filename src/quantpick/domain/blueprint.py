@@ -15,32 +15,48 @@ Slot = tuple[str, tuple[int, ...]]
 class _Style(NamedTuple):
     """What tells the transformers of one architecture from those of another.
 
-    ``joined`` marks queries, keys and values in one matrix, and gate and up in another.
+    ``biased`` marks biases of queries, keys and values, and ``all_biased`` those of the output and
+    the experts too. ``head_norms`` is over each head of queries and keys, ``wide_norms`` over all
+    heads at once. ``joined`` marks queries, keys and values in one matrix, ``joined_gate`` gate
+    and up in one. ``sinks`` are a number a head that attention may fall into.
     """
 
     norms: tuple[str, ...] = ("attn_norm", "ffn_norm")
     biased: bool = False
+    all_biased: bool = False
     head_norms: bool = False
+    wide_norms: bool = False
     joined: bool = False
+    joined_gate: bool = False
+    sinks: bool = False
     tied: bool = False
     rope: tuple[str, ...] = ("rope_freqs",)
 
 
-_GEMMA = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
+_FOUR_NORMS = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
+_PHI_ROPE = ("rope_factors_long", "rope_factors_short")
 
 _STYLES = {
+    "gemma2": _Style(norms=_FOUR_NORMS, tied=True),
+    "gemma3": _Style(norms=_FOUR_NORMS, tied=True, head_norms=True),
+    "glm4": _Style(norms=_FOUR_NORMS, biased=True, joined_gate=True),
+    "gpt-oss": _Style(
+        norms=("attn_norm", "post_attention_norm"), biased=True, all_biased=True, sinks=True
+    ),
     "llama": _Style(),
+    "olmo2": _Style(norms=("post_attention_norm", "post_ffw_norm"), wide_norms=True),
+    "phi3": _Style(joined=True, joined_gate=True, rope=_PHI_ROPE),
     "qwen2": _Style(biased=True),
+    "qwen2vl": _Style(biased=True),
     "qwen3": _Style(head_norms=True),
     "qwen3moe": _Style(head_norms=True),
-    "gemma2": _Style(norms=_GEMMA, tied=True),
-    "gemma3": _Style(norms=_GEMMA, tied=True, head_norms=True),
-    "phi3": _Style(joined=True, rope=("rope_factors_long", "rope_factors_short")),
+    "qwen3vl": _Style(head_norms=True),
+    "smollm3": _Style(),
 }
 
 #: What has experts, and what may have.
-_WITH_EXPERTS = frozenset({"qwen3moe"})
-_EXPERTS_POSSIBLE = frozenset({"qwen3moe", "llama"})
+_WITH_EXPERTS = frozenset({"gpt-oss", "qwen3moe"})
+_EXPERTS_POSSIBLE = _WITH_EXPERTS | {"llama"}
 
 
 class _Widths(NamedTuple):
@@ -122,17 +138,27 @@ def _attention(widths: _Widths, style: _Style) -> dict[str, tuple[int, ...]]:
     found["attn_output.weight"] = (widths.heads, widths.embedding)
     if style.biased:
         found |= {f"{name}.bias": (width,) for name, width in sides.items()}
+    if style.all_biased:
+        found["attn_output.bias"] = (widths.embedding,)
+    if style.sinks:
+        found["attn_sinks.weight"] = (widths.heads // widths.head,)
     if style.head_norms:
         found |= {f"{name}.weight": (widths.head,) for name in ("attn_q_norm", "attn_k_norm")}
+    if style.wide_norms:
+        found |= {"attn_q_norm.weight": (widths.query,), "attn_k_norm.weight": (widths.key,)}
     return found
 
 
 def _feed_forward(widths: _Widths, style: _Style) -> dict[str, tuple[int, ...]]:
     narrow, wide = widths.embedding, widths.feed_forward
-    if style.joined:
+    if style.joined_gate:
         return {"ffn_up.weight": (narrow, 2 * wide), "ffn_down.weight": (wide, narrow)}
     plain = {"ffn_gate": (narrow, wide), "ffn_up": (narrow, wide), "ffn_down": (wide, narrow)}
     if not widths.experts:
         return {f"{name}.weight": dims for name, dims in plain.items()}
-    stacks = {f"{name}_exps.weight": (*dims, widths.experts) for name, dims in plain.items()}
-    return {"ffn_gate_inp.weight": (narrow, widths.experts), **stacks}
+    found: dict[str, tuple[int, ...]] = {"ffn_gate_inp.weight": (narrow, widths.experts)}
+    found |= {f"{name}_exps.weight": (*dims, widths.experts) for name, dims in plain.items()}
+    if style.all_biased:
+        found["ffn_gate_inp.bias"] = (widths.experts,)
+        found |= {f"{name}_exps.bias": (out, widths.experts) for name, (_, out) in plain.items()}
+    return found
