@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from quantpick.domain.cache import largest_cache_tensor
 from quantpick.domain.host import Backend
 from quantpick.domain.need import CacheType
-from quantpick.domain.quant import Family
+from quantpick.domain.quant import Family, base_label
 from quantpick.domain.units import GIB
 from quantpick.domain.verdict import Reason, ReasonCode
 
 if TYPE_CHECKING:
     from quantpick.domain.host import Host
-    from quantpick.domain.model import QuantFile, QuantInfo, Reference
+    from quantpick.domain.model import QuantFile, QuantInfo, Reference, TypeSupport
     from quantpick.domain.need import Need
     from quantpick.domain.shape import Shape
 
@@ -34,6 +34,13 @@ _FUSED_ALIKE = {
 }
 
 
+#: An unknown build is taken to be newer than this one, of January 2025, and asked about no more.
+_SURELY_NEWER = 4500
+
+#: How the names of I-types begin, and how the fork's types end whose rows are stored reordered.
+_I_TYPE = "IQ"
+_REORDERED = ("_R4", "_R8", "_R16")
+
 #: Labels of files in 16 bits, and the field that says whether a device has the type.
 _FLOATS = {"BF16": "bf16", "F16": "fp16"}
 
@@ -49,12 +56,46 @@ def blocking_reason(
 
     An unknown build counts as a current one, except that ``doubtful_since`` then says so.
     """
-    if file.family is Family.FORK:
-        return Reason(ReasonCode.FORK_ONLY, {"label": file.label})
+    gone = reference.gone.get(base_label(file.label))
+    if file.family is Family.FORK or (gone is not None and gone.engine):
+        instead = stand_in(file.label, reference)
+        return Reason(ReasonCode.FORK_ONLY, {"label": file.label, "instead": instead})
     if info is None:
         return Reason(ReasonCode.UNKNOWN_LABEL, {"label": file.label})
-    if info.removed_in is not None and (build is None or build >= info.removed_in):
-        return Reason(ReasonCode.TYPE_REMOVED, {"removed_in": info.removed_in})
+    return _removed(info, build, reference) or _unsupported(info, backend, build, reference)
+
+
+def stand_in(label: str, reference: Reference) -> str:
+    """Return what to take in place of a quant that only the fork loads, or that is dead."""
+    base = base_label(label)
+    # The fork's name for a type whose rows are stored in its kernels' order.
+    plain = base.rpartition("_R")[0] if base.endswith(_REORDERED) else base
+    row = reference.gone.get(base) or reference.gone.get(plain)
+    if row is not None and row.instead:
+        return row.instead
+    return plain if plain in reference.quants and plain != base else "another quant"
+
+
+def _removed(info: QuantInfo, build: int | None, reference: Reference) -> Reason | None:
+    """Return why llama.cpp loads one of a quant's types no more."""
+    for kind in info.tensor_types:
+        row = reference.gone.get(kind)
+        if row is not None and row.until and (build is None or build >= row.until):
+            words = {"instead": row.instead or "", "why": row.why or ""}
+            return Reason(ReasonCode.TYPE_REMOVED, {"removed_in": row.until, **words})
+    return None
+
+
+def _unsupported(
+    info: QuantInfo, backend: Backend | None, build: int | None, reference: Reference
+) -> Reason | None:
+    """Return why one of a quant's types does not run on a backend: never, or not in that build."""
+    for row, kind in _rows(info, backend, reference):
+        if backend is not None and row.since is None:
+            aborts = row.otherwise == "abort"
+            code = ReasonCode.KERNEL_MISSING_ABORTS if aborts else ReasonCode.KERNEL_MISSING
+            words = {"backend": backend, "tensor_type": kind}
+            return Reason(code, {**words, "checked": row.checked or 0})
     since = _runs_since(info, backend, reference)
     if build is not None and backend is not None and since > build:
         return Reason(
@@ -68,18 +109,46 @@ def doubtful_since(
 ) -> int | None:
     """Return the build this quant needs on this backend when the user's build is not known."""
     since = _runs_since(info, backend, reference)
-    return since if build is None and since > 0 else None
+    return since if build is None and since > _SURELY_NEWER else None
+
+
+def slow_reason(
+    file: QuantFile,
+    info: QuantInfo,
+    backend: Backend | None,
+    build: int | None,
+    reference: Reference,
+) -> Reason | None:
+    """Return why this quant runs slowly on this backend, None if nothing is known."""
+    for row, kind in _rows(info, backend, reference):
+        over = row.slow_until is not None and (build is None or build >= row.slow_until)
+        if row.speed == "slow" and not over:
+            code = ReasonCode.I_QUANT_SLOW if file.family is Family.I else ReasonCode.TYPE_SLOW
+            words = {"tensor_type": kind, "why": row.why or ""}
+            return Reason(code, {"backend": backend or "", **words})
+    return None
+
+
+def runs_fast(info: QuantInfo, backend: Backend | None, reference: Reference) -> bool:
+    """Whether all I-types inside this quant were found to be fast on this backend."""
+    speeds = [
+        row.speed for row, kind in _rows(info, backend, reference) if kind.startswith(_I_TYPE)
+    ]
+    return bool(speeds) and set(speeds) == {"fast"}
 
 
 def _runs_since(info: QuantInfo, backend: Backend | None, reference: Reference) -> int:
-    return max(
-        (
-            row.since
-            for row in reference.support
-            if row.backend == backend and row.tensor_type in info.tensor_types
-        ),
-        default=0,
-    )
+    return max((row.since or 0 for row, _ in _rows(info, backend, reference)), default=0)
+
+
+def _rows(
+    info: QuantInfo, backend: Backend | None, reference: Reference
+) -> list[tuple[TypeSupport, str]]:
+    """Return the rows on the types inside a quant, those that are known, each with its type."""
+    if backend is None:
+        return []
+    found = [(reference.support.get((kind, backend)), kind) for kind in info.tensor_types]
+    return [(row, kind) for row, kind in found if row is not None]
 
 
 def float_note(file: QuantFile, host: Host) -> Reason | None:

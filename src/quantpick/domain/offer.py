@@ -9,8 +9,16 @@ import re
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from quantpick.domain.compatibility import stand_in
 from quantpick.domain.names import near_hint, unsafe_path
-from quantpick.domain.quant import Family, FileKind, canonical_label, family_of, parse_filename
+from quantpick.domain.quant import (
+    Family,
+    FileKind,
+    base_label,
+    canonical_label,
+    family_of,
+    parse_filename,
+)
 from quantpick.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -41,10 +49,13 @@ def why_not_offered(label: str, path: str, reference: Reference) -> str | None:
     if "SPECIAL_TENSOR" in path.upper():
         return "its files hold one tensor each, to be mixed by a recipe"
     family, info = family_of(label), reference.info(label)
-    if family is Family.FORK:
-        return "only the fork ik_llama.cpp loads this type"
-    if info is not None and info.removed_in is not None:
-        return f"llama.cpp dropped this type in b{info.removed_in}"
+    gone = reference.gone.get(base_label(label))
+    if family is Family.FORK or (gone is not None and gone.engine):
+        instead = stand_in(label, reference)
+        return f"only the fork ik_llama.cpp loads this type: run that, or take {instead}"
+    if gone is not None:
+        why = f" ({gone.why})" if gone.why else ""
+        return f"llama.cpp dropped this type in b{gone.until}: take {gone.instead}{why}"
     if family is Family.UNKNOWN and info is None:
         return "the label is its author's own, and what is inside is not known"
     return None
