@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from quantpick.domain.compatibility import doubtful_since, float_note
 from quantpick.domain.judge import FOUR_BITS, I_QUANTS_FAST, I_QUANTS_SLOW
 from quantpick.domain.need import FamilyChoice, Objective
 from quantpick.domain.quant import Family
 from quantpick.domain.verdict import Placement, Reason, ReasonCode, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import TypeAlias
 
     from quantpick.domain.judge import Case
-    from quantpick.domain.model import QuantInfo
+    from quantpick.domain.model import QuantFile, QuantInfo
+
+    Key: TypeAlias = tuple[int | str, ...]
 
 #: "The K-quant of its size" is the nearest one within this share of the file's size.
 _SAME_SIZE = 0.10
@@ -21,7 +25,8 @@ _SAME_SIZE = 0.10
 
 def ordered(verdicts: Iterable[Verdict], case: Case) -> tuple[Verdict, ...]:
     """Return the verdicts best first; the result does not depend on their order before."""
-    return tuple(sorted(verdicts, key=lambda verdict: _key(verdict, case)))
+    order = quality_order(case)
+    return tuple(sorted(verdicts, key=lambda verdict: _key(verdict, case, order)))
 
 
 def with_trade_off(pick: Verdict, verdicts: Sequence[Verdict], case: Case) -> Verdict:
@@ -55,36 +60,98 @@ def has_reason(verdict: Verdict, code: ReasonCode) -> bool:
     return any(reason.code is code for reason in verdict.reasons)
 
 
-def _key(verdict: Verdict, case: Case) -> tuple[int | str, ...]:
-    """Sort key, best first: what fits by quality, the rest by the memory it needs.
+def best_first(case: Case) -> tuple[QuantFile, ...]:
+    """Return the model's quants in the order in which the first that fits is the pick."""
+    known = [file for file in case.model.files if case.info(file)]
+    return tuple(sorted(known, key=quality_order(case)))
+
+
+def quality_order(case: Case) -> Callable[[QuantFile], Key]:
+    """Return the sort key of quants that fit: by what they lose, with the K-or-I rule on top.
 
     F16, BF16 and F32 come after the quants: twice the bytes of Q8_0 and more, for a difference
     that measures 0.0014 in mean KL divergence. Last is one whose type the device computes slowly.
     """
-    file, info = verdict.file, case.info(verdict.file)
-    if not verdict.fits or info is None:
-        blocked = verdict.placement is Placement.INCOMPATIBLE
-        return (1, int(blocked), verdict.memory.total, file.label)
-    first, within_bits = _k_or_i(verdict, info, case)
-    original = int(file.family is Family.FLOAT) + has_reason(verdict, ReasonCode.FLOAT_SLOW)
-    return (0, original, first, -info.bits, within_bits, info.rank, -file.file_bytes, file.label)
+    last = _last_of_the_preferred(case)
+
+    def key(file: QuantFile) -> Key:
+        note = float_note(file, case.host)
+        slow = note is not None and note.code is ReasonCode.FLOAT_SLOW
+        original = (file.family is Family.FLOAT) + slow
+        rank, info = quality_rank(file, case), case.info(file)
+        behind = last.get(info.bits, 0) if info and _yields(file, info, case) else 0
+        place = max(rank, behind), int(behind > 0)
+        return original, int(_slow_i(file, case)), *place, rank, -file.file_bytes, file.label
+
+    return key
 
 
-def _k_or_i(verdict: Verdict, info: QuantInfo, case: Case) -> tuple[int, int]:
-    """Return the K-or-I rule as two penalties: over all quants, and among those of equal bits.
+def quality_rank(file: QuantFile, case: Case) -> int:
+    """Return the place of a quant's label by what it loses, 1 the best.
 
-    CUDA and ROCm: I-quants first below 4 bits. CPU and Metal: for speed K-quants before all
-    I-quants, for quality no preference. A backend or build in doubt: K-quants first at equal bits.
+    A mixer's label may have a place of its own (UD-IQ2_M). A local file whose label is in no table
+    comes after those of as many bits.
     """
-    is_i, backend = verdict.file.family is Family.I, case.host.backend
-    if case.need.family is not FamilyChoice.AUTO:
-        return 0, 0
+    quants = case.reference.quants
+    known = quants.get(file.label) or case.reference.info(file.label)
+    if known is not None:
+        return known.rank
+    info = case.info(file)
+    bits = info.bits if info else 0
+    return max((other.rank for other in quants.values() if other.bits >= bits), default=0)
+
+
+def _key(verdict: Verdict, case: Case, order: Callable[[QuantFile], Key]) -> Key:
+    """Sort key, best first: what fits by quality, the rest by the memory it needs."""
+    if not verdict.fits or case.info(verdict.file) is None:
+        blocked = verdict.placement is Placement.INCOMPATIBLE
+        return (1, int(blocked), verdict.memory.total, verdict.file.label)
+    return (0, *order(verdict.file))
+
+
+def _slow_i(file: QuantFile, case: Case) -> bool:
+    """Whether all K-quants come before this: an I-quant on CPU or Metal, for speed."""
+    return (
+        case.need.family is FamilyChoice.AUTO
+        and file.family is Family.I
+        and case.host.backend in I_QUANTS_SLOW
+        and case.rule.objective is Objective.SPEED
+    )
+
+
+def _preferred(case: Case) -> Family | None:
+    """Return the family that comes first at equal bits, None where quality alone decides.
+
+    CUDA and ROCm: I-quants (below 4 bits). A backend or build in doubt: K-quants.
+    """
+    backend = case.host.backend
+    if case.need.family is not FamilyChoice.AUTO or backend in I_QUANTS_SLOW:
+        return None
     if backend in I_QUANTS_FAST:
-        return 0, int(info.bits < FOUR_BITS and not is_i)
-    if backend in I_QUANTS_SLOW:
-        return int(is_i and case.rule.objective is Objective.SPEED), 0
-    doubt = backend is None or has_reason(verdict, ReasonCode.BUILD_UNKNOWN)
-    return 0, int(is_i and doubt)
+        return Family.I
+    return Family.K if backend is None or case.build is None else None
+
+
+def _yields(file: QuantFile, info: QuantInfo, case: Case) -> bool:
+    """Whether a quant comes after those of the preferred family with as many bits."""
+    preferred, is_i, backend = _preferred(case), file.family is Family.I, case.host.backend
+    if preferred is Family.I:
+        return info.bits < FOUR_BITS and not is_i
+    if preferred is None or not is_i:
+        return False
+    doubtful = doubtful_since(info, backend, case.build, case.reference)
+    return backend is None or doubtful is not None
+
+
+def _last_of_the_preferred(case: Case) -> dict[int, int]:
+    """Return the worst rank by bits among the model's quants of the preferred family."""
+    last: dict[int, int] = {}
+    preferred = _preferred(case)
+    for file in case.model.files if preferred else ():
+        info = case.info(file)
+        if info is not None and file.family is preferred:
+            last[info.bits] = max(last.get(info.bits, 0), quality_rank(file, case))
+    return last
 
 
 def _rivals(verdict: Verdict, pick: Verdict, case: Case) -> bool:
@@ -92,9 +159,5 @@ def _rivals(verdict: Verdict, pick: Verdict, case: Case) -> bool:
     size = pick.file.file_bytes
     same_size = abs(verdict.file.file_bytes - size) <= _SAME_SIZE * size
     faster = verdict.file.family is Family.K
-    return verdict.fits and same_size and (faster or _rank(verdict, case) < _rank(pick, case))
-
-
-def _rank(verdict: Verdict, case: Case) -> int:
-    info = case.info(verdict.file)
-    return info.rank if info else len(case.reference.quants)
+    better = quality_rank(verdict.file, case) < quality_rank(pick.file, case)
+    return verdict.fits and same_size and (faster or better)
