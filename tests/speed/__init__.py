@@ -1,0 +1,1 @@
+"""Fits the speed model to published measurements, and says how far off it is."""
