@@ -66,7 +66,7 @@ def test_no_command_is_a_usage_error(quantpick: Command) -> None:
     ("words", "hint"),
     [
         (["recommend", "--frob"], "quantpick recommend --help"),
-        (["list", "a", "b"], "quantpick list --help"),
+        (["explain", "a", "b"], "quantpick explain --help"),
         (["recommend", "--ctx-size", "0"], "quantpick recommend --help"),
         (["--frob"], "quantpick --help"),
         (["frob"], "quantpick --help"),
@@ -231,7 +231,7 @@ def test_recommend_is_what_the_command_answers(quantpick: Command) -> None:
 
 def test_explain_takes_the_verdict_out_of_the_recommendation() -> None:
     host = Host(Ram(64 * 2**30, None, "test"), Cpu("test", 8))
-    verdict, answer, _ = package.explain(f"{MODEL}:q4_k_m", host=host)
+    verdict, answer, *_ = package.explain(f"{MODEL}:q4_k_m", host=host)
     assert verdict.file.label == "Q4_K_M"
     assert verdict in answer.verdicts
     with pytest.raises(NotFoundError, match="Q9_K_M"):

@@ -27,6 +27,7 @@ SOURCE = sorted((ROOT / "src").rglob("*.py"))
 EVERYTHING = [*SOURCE, *sorted((ROOT / "tests").rglob("*.py"))]
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 COMMANDS = ["recommend", "explain", "download", "verify", "lock", "inspect", "list", "hardware"]
+COMMANDS += ["catalog"]
 TOP_LEVEL = {"LICENSE", "NOTICE", "README.md", "catalog", "pyproject.toml", "src", "tests"}
 
 #: What takes long to load, and that neither help nor a recommendation from flags needs.
@@ -50,7 +51,7 @@ SLOW |= {"psutil"} if sys.platform.startswith("linux") else set()
 DOORS = {
     "typer": {
         *("cli/main", "cli/options", "cli/recommend"),
-        *("cli/show", "cli/download", "cli/inspect", "cli/lock", "cli/verify"),
+        *("cli/show", "cli/download", "cli/inspect", "cli/lock", "cli/verify", "cli/catalog"),
     },
     "click": {"cli/main"},
     "rich": {"render/console", "render/progress"},

@@ -208,16 +208,22 @@ def test_nothing_fits_names_the_nearest_choice(quantpick: Command) -> None:
 def test_without_a_repo_the_largest_model_that_fits_is_picked(quantpick: Command) -> None:
     result = quantpick("recommend", "--vram", "24GiB", "--backend", "cuda", "--json")
     answer = result.json
-    assert answer["model"]["repo_id"] == "unsloth/Qwen3-32B-GGUF"
-    assert answer["pick"]["placement"] == "full_offload"
-    assert answer["commands"]["download"].startswith("quantpick download unsloth/Qwen3-32B-GGUF:")
-    assert len({v["repo_id"] for v in answer["verdicts"]}) == len(answer["verdicts"]) == 7
+    repo_id = answer["model"]["repo_id"]
+    assert answer["pick"] == answer["verdicts"][0]
+    assert (answer["pick"]["repo_id"], answer["pick"]["placement"]) == (repo_id, "full_offload")
+    assert answer["commands"]["download"].startswith(f"quantpick download {repo_id}:")
+    # Around 32 billion weights are the most that 24 GiB hold in four bits or more.
+    assert 30e9 < answer["model"]["shape"]["parameters"] < 40e9
+    shown = [verdict["repo_id"] for verdict in answer["verdicts"]]
+    assert len(set(shown)) == len(shown) <= 10
+    assert all(verdict["fits"] for verdict in answer["verdicts"])
 
 
 def test_every_machine_gets_a_model(quantpick: Command) -> None:
     result = quantpick("recommend", "--ram", "2GiB", "--backend", "cpu", "--json")
     assert result.status == 0
-    assert result.json["model"]["repo_id"] == "bartowski/Llama-3.2-1B-Instruct-GGUF"
+    assert result.json["pick"]["memory"]["total"] < 2 * 2**30
+    assert result.json["pick"]["placement"] == "cpu"
 
 
 def test_table_marks_the_pick_and_gives_losers_a_reason(quantpick: Command) -> None:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-_EMPTY = """\
+EMPTY = """\
 import typer
 
 app = typer.Typer()
@@ -33,12 +33,12 @@ def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 11
     with TemporaryDirectory() as folder:
         empty = Path(folder) / "empty.py"
-        empty.write_text(_EMPTY, "utf-8")
+        empty.write_text(EMPTY, "utf-8")
         commands = _commands(empty)
         times: dict[str, list[float]] = {name: [] for name in commands}
         for _ in range(runs + 1):
             for name, words in commands.items():
-                times[name].append(_seconds(words))
+                times[name].append(seconds(words))
     _report({name: measured[1:] for name, measured in times.items()})
 
 
@@ -52,15 +52,17 @@ def _commands(empty: Path) -> dict[str, list[str]]:
         "quantpick --help": [quantpick, "--help"],
         "quantpick recommend REPO --json": [quantpick, *repo],
         "quantpick recommend REPO": [quantpick, *repo[:-1]],
+        "quantpick recommend --vram": [quantpick, "recommend", "--vram", "24GiB"],
         "quantpick recommend": [quantpick, "recommend"],
         "quantpick hardware": [quantpick, "hardware"],
         "hf version": [str(scripts / "hf"), "version"],
     }
 
 
-def _seconds(words: list[str]) -> float:
+def seconds(words: list[str], env: dict[str, str] | None = None) -> float:
+    """Return how long a command takes."""
     start = time.perf_counter()
-    subprocess.run(words, capture_output=True, check=False)
+    subprocess.run(words, capture_output=True, env=env, check=False)
     return time.perf_counter() - start
 
 

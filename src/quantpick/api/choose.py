@@ -18,14 +18,19 @@ from quantpick.domain.policy import Policy
 from quantpick.domain.quant import matching_labels
 from quantpick.domain.spec import AUTO, parse_spec
 from quantpick.domain.units import format_gb
+from quantpick.domain.wish import Wish
 from quantpick.errors import NotFoundError, NothingFitsError, QuantpickError, UsageError
 from quantpick.sources import catalog
+from quantpick.sources.index import load_index
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from quantpick.domain.host import Host
     from quantpick.domain.inspection import Inspection
     from quantpick.domain.listing import Listing
     from quantpick.domain.model import Model, Reference
+    from quantpick.domain.quality import Quality
     from quantpick.domain.spec import Spec
     from quantpick.domain.verdict import Reason, Recommendation, Verdict
 
@@ -37,24 +42,34 @@ class Explanation(NamedTuple):
     """One quant's verdict, the recommendation it was judged in, and what would make it fit.
 
     ``change`` is the cheapest change for a quant whose context does not fit, else None.
+    ``quality`` is what the quant loses, None where nobody can tell.
     """
 
     verdict: Verdict
     recommendation: Recommendation
     change: Reason | None = None
+    quality: Quality | None = None
 
 
 def recommend(
-    spec: str | None = None, *, host: Host | None = None, need: Need | None = None
+    spec: str | None = None,
+    *,
+    host: Host | None = None,
+    need: Need | None = None,
+    wish: Wish | None = None,
 ) -> Recommendation:
-    """Weigh every quant of a repo, or the best quant of every catalogued model without a SPEC.
+    """Weigh every quant of a repo, or without a SPEC the best quant of each catalogued model.
 
-    Raises UsageError for a need that llama.cpp refuses for any model.
+    ``wish`` says which models, and how many to show. Raises UsageError for a need that llama.cpp
+    refuses for any model.
     """
     need = check_need(need or Need())
     host = host or probe()
     if spec is None:
-        return deciding.recommend_models(list_models(), host, need, reference())
+        from quantpick.domain.shortlist import Shelf, shortlist
+
+        shelf = Shelf(load_index(), catalog.load_model)
+        return shortlist(shelf, host, need, reference(), wish or Wish())
     return deciding.recommend(load(spec), host, need, reference())
 
 
@@ -73,10 +88,25 @@ def explain(spec: str, *, host: Host | None = None, need: Need | None = None) ->
     wanted = parsed.label or model.files[0].label
     answer = deciding.recommend(model, host or probe(), need, reference())
     if wanted.lower() == AUTO:
-        return Explanation(_picked(answer), answer)
+        return _explained(_picked(answer), answer)
     label = wanted if parsed.label is None else _one_label(wanted, model)
     verdict = next(verdict for verdict in answer.verdicts if verdict.file.label == label)
-    return Explanation(verdict, answer, deciding.change_for(verdict, answer, reference()))
+    return _explained(verdict, answer, deciding.change_for(verdict, answer, reference()))
+
+
+def _explained(
+    verdict: Verdict, answer: Recommendation, change: Reason | None = None
+) -> Explanation:
+    return Explanation(verdict, answer, change, qualities()(verdict.file.label))
+
+
+def qualities() -> Callable[[str], Quality | None]:
+    """Return a function that tells what a label loses, by what was measured."""
+    from quantpick.domain.quality import quality_of
+    from quantpick.sources.quality import load_quality
+
+    table = load_quality()
+    return lambda label: quality_of(label, table)
 
 
 def load(spec: str, *, strict: bool = True) -> Model:
@@ -100,14 +130,32 @@ def reference() -> Reference:
     return catalog.load_reference()
 
 
-def list_models() -> tuple[Model, ...]:
-    """Return all catalogued models with their aliases, the largest first."""
-    names = catalog.load_aliases()
-    models = (
-        catalog.load_model(repo_id)._replace(aliases=names.of(repo_id))
-        for repo_id in catalog.repo_ids()
-    )
-    return tuple(sorted(models, key=lambda model: (-model.parameters, model.repo_id)))
+def list_models(wish: Wish | None = None, *, host: Host | None = None) -> tuple[Model, ...]:
+    """Return the catalogued models that a wish is about, the largest first.
+
+    With a ``host`` those of which a quant fits it. Paths and digests are not among what is told.
+    Raises NotFoundError for words that no model has in its names.
+    """
+    from quantpick.domain.shortlist import Shelf, shortlist, wanted
+
+    wish = wish or Wish()
+    models = wanted(load_index(), wish)
+    if wish.words and not models:
+        raise catalog.no_such_model(" ".join(wish.words))
+    if host is None:
+        return models
+    every = wish._replace(top=len(models), every_repo=True)
+    answer = shortlist(Shelf(models, catalog.load_model), host, Need(), reference(), every)
+    fitting = {verdict.repo_id for verdict in answer.verdicts if verdict.fits}
+    return tuple(model for model in models if model.repo_id in fitting)
+
+
+def is_spec(word: str) -> bool:
+    """Whether a word names a repo, a catalogued model or a path, and is not only part of a name."""
+    parsed = parse_spec(word)
+    if parsed.path is not None or parsed.label is not None or "/" in word:
+        return True
+    return catalog.find_repo_id(word) is not None
 
 
 def inspect(spec: str) -> Inspection:

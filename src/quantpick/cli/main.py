@@ -22,6 +22,7 @@ COMMANDS = {
     "inspect": ("quantpick.cli.inspect", "inspect"),
     "list": ("quantpick.cli.show", "list_quants"),
     "hardware": ("quantpick.cli.show", "hardware"),
+    "catalog": ("quantpick.cli.catalog", "app"),
 }
 
 _MMPROJ = "--with-mmproj"
@@ -99,7 +100,11 @@ def program(name: str | None) -> typer.Typer:
     app.callback()(_root)
     for command in [name] if name in COMMANDS else COMMANDS:
         module, function = COMMANDS[command]
-        app.command(command)(getattr(import_module(module), function))
+        found = getattr(import_module(module), function)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=command)
+        else:
+            app.command(command)(found)
     return app
 
 

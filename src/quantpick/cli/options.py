@@ -25,6 +25,7 @@ from quantpick.domain.need import (
 from quantpick.domain.policy import Policy, waits_of
 from quantpick.domain.progress import ProgressKind
 from quantpick.domain.units import parse_build, parse_seconds, parse_size
+from quantpick.domain.wish import DEFAULT_TOP, Wish
 from quantpick.errors import UsageError
 
 _TIMEOUT = "HF_HUB_DOWNLOAD_TIMEOUT"
@@ -35,8 +36,8 @@ For = Annotated[
     Objective,
     typer.Option(
         "--for",
-        help="speed: the whole file on the GPU. quality: GPU and RAM together. "
-        "auto: speed if a quant fits the GPU, else quality.",
+        help="speed: the whole file on the GPU. quality: GPU and RAM together. balanced: on the "
+        "GPU, giving up little of either. auto: speed if a quant fits the GPU, else quality.",
     ),
 ]
 CtxSize = Annotated[
@@ -134,6 +135,18 @@ LlamaCpp = Annotated[
         "--llama-cpp", metavar="BUILD", help="Build that will load the file, such as b3472."
     ),
 ]
+Top = Annotated[
+    int, typer.Option("--top", metavar="N", min=1, help="Models to show, without a SPEC.")
+]
+MaxSize = Annotated[
+    str | None, typer.Option("--max-size", metavar="SIZE", help="Only quants of so many bytes.")
+]
+License = Annotated[
+    str | None, typer.Option("--license", metavar="ID", help="Only models of a licence.")
+]
+Arch = Annotated[
+    str | None, typer.Option("--arch", metavar="NAME", help="Only models of an architecture.")
+]
 WithMmproj = Annotated[
     str | None,
     typer.Option(
@@ -192,6 +205,18 @@ def read_host(
         devices=[word for words in device or () for word in words.split(",") if word],
         free_vram=[parse_size(size) for size in free_vram or ()],
     )
+
+
+def read_wish(
+    *,
+    top: Top = DEFAULT_TOP,
+    max_size: MaxSize = None,
+    license_id: License = None,
+    arch: Arch = None,
+) -> Wish:
+    """Return which models of the catalog the flags are about."""
+    size = None if max_size is None else parse_size(max_size)
+    return Wish(top, size, license_id, arch)
 
 
 def read_policy(connections: int, retries: int) -> Policy:

@@ -7,35 +7,76 @@ import typer
 
 from quantpick import api
 from quantpick.cli.flags import with_flags
-from quantpick.cli.options import Json, read_host
+from quantpick.cli.options import Arch, Json, License, MaxSize, read_host, read_wish
 from quantpick.domain.host import Host
+from quantpick.domain.model import Model
+from quantpick.domain.wish import Wish
+from quantpick.errors import UsageError
 
 
+@with_flags(host=read_host)
 def list_quants(
-    spec: Annotated[str | None, typer.Argument(metavar="[SPEC]")] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="[SPEC|WORD]...")] = None,
     *,
+    arch: Arch = None,
+    license_id: License = None,
+    max_size: MaxSize = None,
+    fits: Annotated[
+        bool, typer.Option("--fits", help="Only models of which a quant fits this machine.")
+    ] = False,
+    backends: Annotated[
+        bool, typer.Option("--backends", help="Which tensor types run where, since which build.")
+    ] = False,
+    host: Callable[[], Host],
     as_json: Json = False,
 ) -> None:
     """List the catalog's models, or the quants of one repo.
 
-    SPEC is OWNER/REPO, an alias, or a path.
+    SPEC is OWNER/REPO, an alias, or a path. Any other words are looked for in the models' names.
     """
-    if spec is None:
-        _list_models(as_json=as_json)
+    if backends:
+        _list_backends(as_json=as_json)
         return
+    words = words or []
+    wish = read_wish(max_size=max_size, license_id=license_id, arch=arch)
+    if len(words) == 1 and api.is_spec(words[0]):
+        if fits or wish != Wish():
+            raise UsageError(
+                "--fits, --arch, --license and --max-size choose between models, and a SPEC is one",
+                f"to see what fits: quantpick recommend {words[0]}",
+            )
+        _list_quants(words[0], as_json=as_json)
+        return
+    models = api.list_models(wish._replace(words=tuple(words)), host=host() if fits else None)
+    _list_models(models, as_json=as_json)
+
+
+def _list_backends(*, as_json: bool) -> None:
+    reference = api.reference()
+    if as_json:
+        from quantpick.domain.matrix import matrix_record
+        from quantpick.render.document import print_document
+
+        print_document("list", matrix_record(reference))
+    else:
+        from quantpick.render.text import print_backends
+
+        print_backends(reference)
+
+
+def _list_quants(spec: str, *, as_json: bool) -> None:
     model, reference = api.load(spec, strict=False), api.reference()
     if as_json:
         from quantpick.render.document import files_record, print_document
 
-        print_document("list", files_record(model, reference))
+        print_document("list", files_record(model, reference, api.qualities()))
     else:
         from quantpick.render.text import print_quants
 
-        print_quants(model, reference)
+        print_quants(model, reference, api.qualities())
 
 
-def _list_models(*, as_json: bool) -> None:
-    models = api.list_models()
+def _list_models(models: tuple[Model, ...], *, as_json: bool) -> None:
     if as_json:
         from quantpick.render.document import models_record, print_document
 

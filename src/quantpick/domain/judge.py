@@ -10,6 +10,8 @@ from quantpick.domain.compatibility import (
     cache_refusal,
     doubtful_since,
     float_note,
+    runs_fast,
+    slow_reason,
 )
 from quantpick.domain.host import Backend, Device, MemoryKind
 from quantpick.domain.memory import Split, estimate_memory
@@ -97,7 +99,7 @@ def judge(file: QuantFile, case: Case, layout: Layout | None = None) -> Verdict:
 
 def needs_on_one_gpu(file: QuantFile, shape: Shape | None, need: Need) -> Memory:
     """Return what a quant needs with all layers on one GPU, whatever the machine."""
-    weights = _weights(file, shape)
+    weights = weights_in(file, shape)
     gpu = Device("GPU", None, MemoryKind.DEDICATED, 0, 0, None, "any")
     return estimate_memory(weights, shape, need, (gpu,), Split((len(weights.layers) + 1,)))
 
@@ -105,10 +107,10 @@ def needs_on_one_gpu(file: QuantFile, shape: Shape | None, need: Need) -> Memory
 def lay_out_in(file: QuantFile, case: Case) -> Layout:
     """Return the fastest layout of a quant on the case's host."""
     shape = case.model.shape
-    return lay_out(_weights(file, shape), shape, case.host, case.need)
+    return lay_out(weights_in(file, shape), shape, case.host, case.need)
 
 
-def _weights(file: QuantFile, shape: Shape | None) -> Weights:
+def weights_in(file: QuantFile, shape: Shape | None) -> Weights:
     """Return the bytes by place; where the mix is unknown they are spread by estimate."""
     return file.weights or spread_weights(file.file_bytes, shape)
 
@@ -213,9 +215,10 @@ def _family_notes(file: QuantFile, info: QuantInfo, case: Case) -> list[Reason]:
     is_i = file.family is Family.I
     if since is not None and backend is not None:
         notes.append(Reason(ReasonCode.BUILD_UNKNOWN, {"backend": backend, "since": since}))
-    if is_i and backend in I_QUANTS_SLOW:
-        notes.append(Reason(ReasonCode.I_QUANT_SLOW, {"backend": backend}))
-    if is_i and backend in I_QUANTS_FAST and info.bits < FOUR_BITS:
+    slow = slow_reason(file, info, backend, case.build, case.reference)
+    if slow is not None:
+        notes.append(slow)
+    if is_i and backend and info.bits < FOUR_BITS and runs_fast(info, backend, case.reference):
         notes.append(Reason(ReasonCode.I_QUANT_PREFERRED, {"backend": backend}))
     in_float = float_note(file, case.host)
     if in_float is not None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from quantpick.domain.shape import Shape
+    from quantpick.domain.speed import SpeedTable
     from quantpick.domain.weights import Weights
 
 
@@ -98,22 +99,46 @@ class QuantInfo(NamedTuple):
 
 
 class TypeSupport(NamedTuple):
-    """From which llama.cpp build a tensor type runs on a backend, and who says so."""
+    """One row of the matrix of tensor types by backend: whether they run there, how fast, who says.
 
-    tensor_type: str
-    backend: str
-    since: int
+    ``since`` is the first llama.cpp build that runs them, 0 for ever since, None for never: then
+    ``checked`` is the build that was looked at and ``otherwise`` what happens (``cpu``: the layers
+    fall to the CPU; ``abort``). ``at_latest`` says that an earlier build may run them too.
+    ``until`` is the build that dropped them. ``speed`` is ``fast`` or ``slow``, None where nobody
+    measured or it depends on the device; slow has its ``why``, and ``slow_until`` where it ended.
+
+    ``instead`` stands in for what llama.cpp loads no more or never did; ``engine`` then loads it.
+    """
+
+    tensor_types: tuple[str, ...]
+    backends: tuple[str, ...]
+    since: int | None
     source: str
+    date: str
+    at_latest: bool = False
+    until: int | None = None
+    checked: int | None = None
+    otherwise: str | None = None
+    needs: str | None = None
+    speed: str | None = None
+    slow_until: int | None = None
+    why: str | None = None
+    speed_source: str | None = None
+    instead: str | None = None
+    engine: str | None = None
 
 
 class Reference(NamedTuple):
-    """The reference tables: labels by name, and backend support that did not exist from the start.
+    """The reference tables: labels by name, and the rows on tensor types by (type, backend).
 
-    A (tensor type, backend) pair without a row runs in every build this tool deals with.
+    ``gone`` has the rows of types and labels that today's llama.cpp does not load. A pair without
+    a row is one that nothing is known about. ``speeds`` are the fits that predict tokens a second.
     """
 
     quants: Mapping[str, QuantInfo]
-    support: tuple[TypeSupport, ...]
+    support: Mapping[tuple[str, str], TypeSupport]
+    gone: Mapping[str, TypeSupport]
+    speeds: SpeedTable | None = None
 
     def info(self, label: str) -> QuantInfo | None:
         """Return what is known of a label, or of the one it mixes (``UD-IQ2_M`` as ``IQ2_M``)."""

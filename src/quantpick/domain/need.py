@@ -11,6 +11,7 @@ class Objective(StrEnum):
 
     AUTO = "auto"
     SPEED = "speed"
+    BALANCED = "balanced"
     QUALITY = "quality"
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from quantpick.domain.dominance import with_quality_notes
 from quantpick.domain.host import Caveat
 from quantpick.domain.judge import Case, judge, lay_out_in
 from quantpick.domain.need import Objective
-from quantpick.domain.rank import has_reason, nearest, ordered, with_trade_off
+from quantpick.domain.pace import with_balance, with_speed
+from quantpick.domain.rank import best_first, has_reason, nearest, ordered, with_trade_off
 from quantpick.domain.verdict import Placement, Pool, ReasonCode, Recommendation, Rule, Why
 
 if TYPE_CHECKING:
@@ -31,10 +33,15 @@ _CHANGEABLE = (
 )
 
 
-def recommend(model: Model, host: Host, need: Need, reference: Reference) -> Recommendation:
-    """Judge every quant of one model and pick one."""
+def recommend(
+    model: Model, host: Host, need: Need, reference: Reference, tried: Sequence[Rule] = ()
+) -> Recommendation:
+    """Judge every quant of one model and pick one, under the first rule that a quant fits.
+
+    ``tried`` are the rules to try, those of the need's objective unless given.
+    """
     layouts: list[Layout] = []
-    for rule in rules(need.objective, host):
+    for rule in tried or rules(need.objective, host):
         case = Case(model, host, need, rule, reference)
         # Where a quant would run is the same under every rule.
         layouts = layouts or [lay_out_in(file, case) for file in model.files]
@@ -46,6 +53,8 @@ def recommend(model: Model, host: Host, need: Need, reference: Reference) -> Rec
         from quantpick.domain.change import largest_ctx
 
         verdicts = tuple(v._replace(max_ctx=largest_ctx(v.file, case)) for v in verdicts)
+    verdicts = tuple(with_speed(verdict, case) for verdict in with_quality_notes(verdicts, case))
+    verdicts = with_balance(verdicts, case)
     pick = verdicts[0] if verdicts and verdicts[0].fits else None
     if pick is not None:
         pick = with_trade_off(pick, verdicts, case)
@@ -62,6 +71,21 @@ def recommend(model: Model, host: Host, need: Need, reference: Reference) -> Rec
     )
 
 
+def first_fit(
+    model: Model, host: Host, need: Need, reference: Reference, rule: Rule
+) -> Verdict | None:
+    """Return the verdict on what ``recommend`` would pick under a rule, judging no more than that.
+
+    It lacks what is said of a quant beside the others. None where nothing fits.
+    """
+    if rule.objective is Objective.BALANCED:
+        return recommend(model, host, need, reference, (rule,)).pick
+    case = Case(model, host, need, rule, reference)
+    judged = (judge(file, case) for file in best_first(case))
+    verdict = next((verdict for verdict in judged if verdict.fits), None)
+    return None if verdict is None else with_speed(verdict, case)
+
+
 def change_for(verdict: Verdict, answer: Recommendation, reference: Reference) -> Reason | None:
     """Return the cheapest change after which a quant whose context does not fit would fit."""
     if answer.model is None or not any(has_reason(verdict, code) for code in _CHANGEABLE):
@@ -72,35 +96,6 @@ def change_for(verdict: Verdict, answer: Recommendation, reference: Reference) -
     return cheapest_change(verdict, answer.verdicts, case)
 
 
-def recommend_models(
-    models: Sequence[Model], host: Host, need: Need, reference: Reference
-) -> Recommendation:
-    """Best quant of each model, and the largest model of which one fits.
-
-    The rule is one for all: with AUTO, a model that fits the GPU whole beats a larger one that
-    would run partly in RAM.
-    """
-    largest_first = sorted(models, key=lambda model: (-model.parameters, model.repo_id))
-    for rule in rules(need.objective, host):
-        asked = need._replace(objective=rule.objective)
-        answers = [recommend(model, host, asked, reference) for model in largest_first]
-        best = next((answer for answer in answers if answer.pick), None)
-        if best is not None:
-            break
-    shown = [answer.pick or answer.nearest for answer in answers]
-    verdicts = tuple(sorted((v for v in shown if v), key=lambda verdict: not verdict.fits))
-    return Recommendation(
-        model=best.model if best else None,
-        host=host,
-        need=need,
-        rule=rule,
-        verdicts=verdicts,
-        pick=best.pick if best else None,
-        nearest=None if best else nearest(verdicts),
-        warnings=best.warnings if best else host.warnings,
-    )
-
-
 def rules(objective: Objective, host: Host) -> tuple[Rule, ...]:
     """Rules to try in order; the first under which something fits is the answer."""
     asked = objective is not Objective.AUTO
@@ -109,11 +104,13 @@ def rules(objective: Objective, host: Host) -> tuple[Rule, ...]:
         return (Rule(chosen, Pool.RAM, host.ram.total, Why.NO_GPU),)
     why = Why.ASKED if asked else Why.FITS_GPU
     speed = Rule(Objective.SPEED, Pool.VRAM, host.vram, why)
-    why = Why.ASKED if asked else Why.NONE_FITS_GPU
+    why = Why.ASKED if objective is Objective.QUALITY else Why.NONE_FITS_GPU
     quality = Rule(Objective.QUALITY, Pool.VRAM_AND_RAM, host.pool, why)
     return {
         Objective.AUTO: (speed, quality),
         Objective.SPEED: (speed,),
+        # What runs partly in RAM is slow in any case, so there quality decides.
+        Objective.BALANCED: (speed._replace(objective=Objective.BALANCED), quality),
         Objective.QUALITY: (quality,),
     }[objective]
 

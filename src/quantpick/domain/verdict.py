@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from quantpick.domain.memory import Memory
     from quantpick.domain.model import Model, QuantFile
     from quantpick.domain.need import Need, Objective
+    from quantpick.domain.speed import Speed, Unknown
 
 
 class Placement(StrEnum):
@@ -57,6 +58,8 @@ class ReasonCode(StrEnum):
     FAMILY_EXCLUDED = "family_excluded"
     BACKEND_TOO_OLD = "backend_too_old"
     BUILD_UNKNOWN = "build_unknown"
+    KERNEL_MISSING = "kernel_missing"
+    KERNEL_MISSING_ABORTS = "kernel_missing_aborts"
     TYPE_REMOVED = "type_removed"
     FORK_ONLY = "fork_only"
     UNKNOWN_LABEL = "unknown_label"
@@ -65,8 +68,11 @@ class ReasonCode(StrEnum):
     FLOAT_UNKNOWN = "float_unknown"
     I_QUANT_PREFERRED = "i_quant_preferred"
     I_QUANT_SLOW = "i_quant_slow"
+    TYPE_SLOW = "type_slow"
     K_FOR_SPEED = "k_for_speed"
     I_FOR_QUALITY = "i_for_quality"
+    DOMINATED = "dominated"
+    ULTRA_LOW_BIT = "ultra_low_bit"
     NOT_RECOMMENDED = "not_recommended"
 
 
@@ -83,6 +89,7 @@ class Verdict(NamedTuple):
     It is None where the model's shape is unknown. ``fits`` is under the rule applied. ``split``
     says which layers go where, ``flags`` what llama-server has to be told beside it. ``max_ctx`` is
     the largest context that still fits whole, None where it was not asked for or none does.
+    ``speed`` is predicted for what fits, and ``speed_unknown`` says why there is none.
     """
 
     repo_id: str
@@ -95,6 +102,8 @@ class Verdict(NamedTuple):
     split: Split = Split()
     flags: tuple[str, ...] = ()
     max_ctx: int | None = None
+    speed: Speed | None = None
+    speed_unknown: Unknown | None = None
 
 
 class Pool(StrEnum):

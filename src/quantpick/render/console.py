@@ -1,50 +1,95 @@
-"""Tables and lines on a terminal and in a pipe; with progress.py the only door to rich."""
+"""Lines and tables for people; with progress.py the only door to rich.
+
+In a pipe nothing is folded or coloured, so that needs no library: rich, which takes longer to load
+than a recommendation to make, is loaded for a terminal alone.
+"""
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import os
+import sys
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from quantpick.domain.names import printable
 
-__all__ = ["Console", "Table", "new_console", "new_table", "plain", "print_table"]
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
 
 #: Columns of prose: they take what is left of the line, and fold.
 _FOLDED = frozenset({"why", "note", "place", "what", "detail"})
 
-#: Width of lines in a pipe, where nothing needs to be folded.
-_PIPE_WIDTH = 240
+_GAP = "  "
+
+
+class Row(NamedTuple):
+    """Cells of a table, with rich's name of a style for all of them."""
+
+    cells: tuple[str, ...]
+    style: str = ""
+
+
+class Table:
+    """A table without rules: its columns by name, and the rows added so far."""
+
+    def __init__(self, *columns: str) -> None:
+        self.columns = columns
+        self.rows: list[Row] = []
+
+    def add_row(self, *cells: str, style: str = "") -> None:
+        """Add a row with a cell for each column."""
+        self.rows.append(Row(tuple(map(printable, cells)), style))
+
+
+class Console(Protocol):
+    """Where lines and tables are printed. What they hold says nothing to a terminal."""
+
+    def line(self, text: str = "", *, folds: bool = True) -> None:
+        """Print a line; one that is to be copied as a whole does not fold."""
+
+    def table(self, table: Table) -> None:
+        """Print a table."""
 
 
 def new_console() -> Console:
-    """Return a console on stdout that prints text as it is, and in a pipe does not fold it."""
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = _PIPE_WIDTH
-    return console
+    """Return a console on stdout, for a terminal or for a pipe."""
+    # As rich decides: FORCE_COLOR makes a terminal of everything.
+    return _Terminal() if sys.stdout.isatty() or os.environ.get("FORCE_COLOR") else _Pipe()
 
 
-def print_table(console: Console, table: Table) -> None:
-    """Print a table; in a pipe without the blanks that fill its last column."""
-    if console.is_terminal:
-        console.print(table)
-        return
-    with console.capture() as capture:
-        console.print(table)
-    for line in capture.get().splitlines():
-        console.print(plain(line.rstrip()), soft_wrap=True)
+class _Pipe:
+    def line(self, text: str = "", *, folds: bool = True) -> None:
+        """Print a line as it is, however long."""
+        del folds
+        sys.stdout.write(f"{printable(text)}\n")
+
+    def table(self, table: Table) -> None:
+        """Print a table in columns as wide as their longest cell."""
+        rows = [table.columns, *(row.cells for row in table.rows)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+            self.line(_GAP.join(cells).rstrip())
 
 
-def new_table(*columns: str) -> Table:
-    """Return a table without rules; columns of prose fold."""
-    table = Table(box=None, pad_edge=False, header_style="underline", show_edge=False)
-    for column in columns:
-        folds = column in _FOLDED
-        table.add_column(column, no_wrap=not folds, overflow="fold", ratio=1 if folds else None)
-    return table
+class _Terminal:
+    def __init__(self) -> None:
+        from rich.console import Console as RichConsole
 
+        self._rich: RichConsole = RichConsole(highlight=False, markup=False, emoji=False)
 
-def plain(text: str) -> Text:
-    """Return a line that says nothing to the terminal but its characters."""
-    return Text(printable(text))
+    def line(self, text: str = "", *, folds: bool = True) -> None:
+        """Print a line, folded at the terminal's width or by the terminal itself."""
+        self._rich.print(printable(text), soft_wrap=not folds)
+
+    def table(self, table: Table) -> None:
+        """Print a table; its columns of prose fold."""
+        from rich.table import Table as RichTable
+
+        shown = RichTable(box=None, pad_edge=False, header_style="underline", show_edge=False)
+        for column in table.columns:
+            folds = column in _FOLDED
+            ratio = 1 if folds else None
+            shown.add_column(column, no_wrap=not folds, overflow="fold", ratio=ratio)
+        for row in table.rows:
+            shown.add_row(*row.cells, style=row.style)
+        self._rich.print(shown)

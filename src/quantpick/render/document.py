@@ -13,10 +13,11 @@ from quantpick.domain.need import Need
 from quantpick.domain.offer import why_not_offered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from quantpick.domain.memory import Memory, Use
     from quantpick.domain.model import Model, QuantFile, Reference
+    from quantpick.domain.quality import Quality
     from quantpick.domain.verdict import Reason, Recommendation, Verdict
     from quantpick.errors import QuantpickError
 
@@ -60,13 +61,19 @@ def recommendation_record(answer: Recommendation, problem: QuantpickError | None
 
 
 def explanation_record(
-    verdict: Verdict, answer: Recommendation, change: Reason | None = None
+    verdict: Verdict,
+    answer: Recommendation,
+    change: Reason | None = None,
+    quality: Quality | None = None,
 ) -> Record:
-    """Return one verdict in place of all of them, and what would make it fit."""
+    """Return one verdict in place of all, what would make it fit, and what it loses."""
     record = recommendation_record(answer)
     del record["verdicts"], record["nearest"], record["commands"]
     changed = {"code": change.code, **change.figures} if change else None
-    return {"verdict": _verdict(verdict, answer), "change": changed, **record}
+    from quantpick.domain.quality import quality_record
+
+    told = {"change": changed, "quality": quality_record(quality)}
+    return {"verdict": _verdict(verdict, answer), **told, **record}
 
 
 def commands_record(answer: Recommendation) -> Record | None:
@@ -97,13 +104,18 @@ def models_record(models: Iterable[Model]) -> Record:
     return {"models": [{**model_record(m), "labels": list(m.labels())} for m in models]}
 
 
-def files_record(model: Model, reference: Reference) -> Record:
-    """Return a model with its quants."""
+def files_record(
+    model: Model, reference: Reference, qualities: Callable[[str], Quality | None]
+) -> Record:
+    """Return a model with its quants; ``qualities`` tells what a label loses."""
+    from quantpick.domain.quality import quality_record
+
     return {
         "model": model_record(model),
         "files": [
             {
                 **_file(file, reference),
+                "quality": quality_record(qualities(file.label)),
                 "memory": _memory(needs_on_one_gpu(file, model.shape, Need())),
             }
             for file in model.files
@@ -149,6 +161,8 @@ def _verdict(verdict: Verdict | None, answer: Recommendation) -> Record | None:
         "tensor_split": list(verdict.split.shares),
         "max_ctx": verdict.max_ctx,
         "memory": _memory(verdict.memory),
+        "speed": verdict.speed._asdict() if verdict.speed else None,
+        "speed_unknown": verdict.speed_unknown,
         "reasons": [{"code": reason.code, **reason.figures} for reason in verdict.reasons],
     }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from quantpick.domain.host import MemoryKind, State
 from quantpick.domain.names import printable
 from quantpick.domain.units import GB, format_gib
-from quantpick.render.console import new_console, new_table, plain, print_table
+from quantpick.render.console import Table, new_console
 from quantpick.render.talk import print_warnings
 from quantpick.render.words import backend_name
 
@@ -30,16 +30,16 @@ _KINDS = {
 def print_hardware(host: Host, *, doctor: bool = False) -> None:
     """Print what was found, each figure with its source; with ``doctor`` who was asked, too."""
     console = new_console()
-    table = new_table("", "total", "usable", "free", "what")
+    table = Table("", "total", "usable", "free", "what")
     ram = host.ram
     installed = ram.total if ram.installed is None else ram.installed
     cells = (format_gib(installed), format_gib(ram.total), _size(ram.available))
     table.add_row("RAM", *cells, printable(ram.source))
     for index, device in enumerate(host.devices):
         table.add_row(f"GPU {index}", *_device_cells(device))
-    print_table(console, table)
+    console.table(table)
     for line in (*_ram_lines(host), *_device_lines(host), *_software_lines(host)):
-        console.print(plain(line))
+        console.line(line)
     if doctor:
         _print_sources(console, host)
     print_warnings(host.warnings)
@@ -109,20 +109,20 @@ def _software_lines(host: Host) -> Iterator[str]:
 
 def _print_sources(console: Console, host: Host) -> None:
     """Print who was asked and how that went, what to do, and what bends the answer."""
-    console.print()
-    table = new_table("source", "state", "detail")
+    console.line()
+    table = Table("source", "state", "detail")
     for source in host.sources:
         if source.state not in _QUIET:
             table.add_row(printable(source.source), source.state, printable(source.detail))
-    print_table(console, table)
+    console.table(table)
     quiet = [source.source for source in host.sources if source.state in _QUIET]
     if quiet:
-        console.print(plain(f"for other systems: {', '.join(quiet)}"))
+        console.line(f"for other systems: {', '.join(quiet)}")
     for source in host.sources:
         if source.advice:
-            console.print(plain(f"to do: {source.source}: {source.advice}"))
+            console.line(f"to do: {source.source}: {source.advice}")
     for name, value in host.environment:
-        console.print(plain(f"set: {name}={value}"))
+        console.line(f"set: {name}={value}")
 
 
 def _size(size: int | None) -> str:

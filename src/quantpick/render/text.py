@@ -6,26 +6,35 @@ are as long as they need to be.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from quantpick.domain.advice import advice
+from quantpick.domain.host import Backend
 from quantpick.domain.judge import needs_on_one_gpu
 from quantpick.domain.launch import download_command, hf_command, run_command, server_command
+from quantpick.domain.matrix import gone_rows, matrix_backends, matrix_rows
 from quantpick.domain.memory import Use
 from quantpick.domain.names import printable
 from quantpick.domain.need import Need
 from quantpick.domain.offer import why_not_offered
 from quantpick.domain.units import GB, format_gb, format_gib
-from quantpick.render.console import new_console, new_table, plain, print_table
+from quantpick.render.console import Table, new_console
 from quantpick.render.talk import print_warnings
 from quantpick.render.words import (
+    KLD_NOTE,
     POOLS,
     assumptions,
     backend_name,
     brief,
+    kld_cell,
     phrase,
     phrases,
+    quality_sentence,
     rule_sentence,
+    speed_range,
+    speed_sentence,
+    support_words,
     where,
 )
 
@@ -35,8 +44,12 @@ if TYPE_CHECKING:
     from quantpick.domain.host import Host
     from quantpick.domain.model import Model, QuantFile, Reference
     from quantpick.domain.plan import Download
+    from quantpick.domain.quality import Quality
     from quantpick.domain.verdict import Reason, Recommendation, Verdict
-    from quantpick.render.console import Console, Table
+    from quantpick.render.console import Console
+
+#: Tells what a label loses, None where nobody can tell.
+Qualities = Callable[[str], "Quality | None"]
 
 _CARD = {True: "yes", False: "avoid", None: ""}
 _ROUNDED = "~ marks a size that is rounded in its source"
@@ -49,17 +62,17 @@ def print_recommendation(answer: Recommendation, *, models: bool) -> None:
     """
     console = new_console()
     if answer.model is not None and not models:
-        console.print(plain(f"{answer.model.repo_id} on {_machine(answer.host)}"))
+        console.line(f"{answer.model.repo_id} on {_machine(answer.host)}")
     else:
-        console.print(plain(f"catalogued models on {_machine(answer.host)}"))
-    print_table(console, _verdict_table(answer, models=models))
+        console.line(f"catalogued models on {_machine(answer.host)}")
+    console.table(_verdict_table(answer, models=models))
     if not all(verdict.file.exact for verdict in answer.verdicts):
-        console.print(plain(_ROUNDED))
-    console.print(plain(rule_sentence(answer.rule)))
-    console.print(plain(assumptions(answer.need)))
+        console.line(_ROUNDED)
+    console.line(rule_sentence(answer.rule))
+    console.line(assumptions(answer.need))
     if answer.pick is not None:
         name = f"{answer.pick.repo_id}:{answer.pick.file.label}"
-        console.print(plain(f"pick: {name}: {phrases(answer.pick)}"))
+        console.line(f"pick: {name}: {phrases(answer.pick)}")
         path = answer.pick.file.paths[0]
         commands = {"run": server_command(path, answer.need, answer.pick)}
         if answer.model is None or not answer.model.local:
@@ -69,14 +82,17 @@ def print_recommendation(answer: Recommendation, *, models: bool) -> None:
 
 
 def print_explanation(
-    verdict: Verdict, answer: Recommendation, change: Reason | None = None
+    verdict: Verdict,
+    answer: Recommendation,
+    change: Reason | None = None,
+    quality: Quality | None = None,
 ) -> None:
     """Print one verdict as a sum: the terms in each place, and what the rules say of it."""
     console = new_console()
     rule = answer.rule
     outcome = "the pick" if verdict is answer.pick else "fits" if verdict.fits else "does not fit"
-    console.print(plain(f"{verdict.file.label} of {verdict.repo_id}: {outcome}"))
-    print_table(console, _sum_table(verdict))
+    console.line(f"{verdict.file.label} of {verdict.repo_id}: {outcome}")
+    console.table(_sum_table(verdict))
     margin = rule.capacity - verdict.file.file_bytes
     beside = "below" if margin >= 0 else "above"
     file = f"{_rounded(verdict.file)} GB, {format_gb(abs(margin))} {beside}"
@@ -86,12 +102,14 @@ def print_explanation(
         *(f"- {phrase(reason)}" for reason in verdict.reasons),
         *([f"cheapest change: {advice(change)}"] if change else []),
         *([_largest(verdict)] if answer.need.max_ctx else []),
+        quality_sentence(quality),
+        *([speed_sentence(verdict)] if verdict.fits else []),
         rule_sentence(rule),
         assumptions(answer.need),
     ):
-        console.print(plain(line))
+        console.line(line)
     if answer.pick is not None and verdict is not answer.pick:
-        console.print(plain(f"the pick is {answer.pick.file.label}"))
+        console.line(f"the pick is {answer.pick.file.label}")
     print_warnings(answer.warnings)
 
 
@@ -104,7 +122,7 @@ def _largest(verdict: Verdict) -> str:
 def _sum_table(verdict: Verdict) -> Table:
     """Return what is needed in each place, term by term, in GB."""
     memory = verdict.memory
-    table = new_table("place", "weights", "KV cache", "compute", "overhead", "total")
+    table = Table("place", "weights", "KV cache", "compute", "overhead", "total")
     places = [use for use in memory.uses if use.total]
     whole = Use("total", memory.weights, memory.kv_cache, memory.compute, memory.overhead)
     for use in (*places, *([whole] if len(places) > 1 else [])):
@@ -120,7 +138,7 @@ def _gb(size: int | None) -> str:
 
 def print_models(models: Iterable[Model]) -> None:
     """Print the catalog's models."""
-    table = new_table("alias", "repo", "weights", "files GB")
+    table = Table("alias", "repo", "weights", "files GB")
     for model in models:
         sizes = [file.file_bytes / GB for file in model.files]
         table.add_row(
@@ -129,19 +147,37 @@ def print_models(models: Iterable[Model]) -> None:
             f"{model.parameters / 10**9:.1f} B",
             f"{min(sizes):.1f}-{max(sizes):.1f}",
         )
-    print_table(new_console(), table)
+    new_console().table(table)
 
 
-def print_quants(model: Model, reference: Reference) -> None:
-    """Print what is known of one repo, and its quants."""
+def print_backends(reference: Reference) -> None:
+    """Print which tensor types run on which backend, since which llama.cpp build, and how fast.
+
+    Of the backends those that quantpick plans for; the JSON has all.
+    """
     console = new_console()
-    console.print(plain(model.repo_id))
+    backends = matrix_backends(reference)
+    shown = [place for place, name in enumerate(backends) if name in set(Backend)]
+    table = Table("type", *(backend_name(backends[place]) for place in shown))
+    for row in matrix_rows(reference):
+        table.add_row(row.tensor_type, *(support_words(row.cells[place]) for place in shown))
+    console.table(table)
+    for name, gone in gone_rows(reference):
+        console.line(f"{name}: not in llama.cpp today; take {gone.instead}")
+
+
+def print_quants(model: Model, reference: Reference, qualities: Qualities) -> None:
+    """Print what is known of one repo, and its quants; ``qualities`` tells what a label loses."""
+    console = new_console()
+    console.line(model.repo_id)
     for line in _origin(model):
-        console.print(plain(line))
+        console.line(line)
     # A card that advises nothing would only take the notes' room.
     advised = any(file.recommended is not None for file in model.files)
     card = ["card"] if advised else []
-    table = new_table("label", "size GB", "needs GB", "files", "family", "quality", *card, "note")
+    table = Table(
+        "label", "size GB", "needs GB", "files", "family", "quality", "KLD", *card, "note"
+    )
     for file in model.files:
         info = reference.info(file.label)
         memory = needs_on_one_gpu(file, model.shape, Need())
@@ -152,15 +188,17 @@ def print_quants(model: Model, reference: Reference) -> None:
             str(len(file.paths)),
             file.family,
             info.tier if info else "unknown",
+            kld_cell(qualities(file.label)),
             *([_CARD[file.recommended]] if advised else []),
             _note(file, reference),
         )
-    print_table(console, table)
-    console.print(plain(f"{assumptions(Need())}, all layers on one GPU"))
+    console.table(table)
+    console.line(f"{assumptions(Need())}, all layers on one GPU")
+    console.line(KLD_NOTE)
     if advised:
-        console.print(plain("card: what the repo's card advises"))
+        console.line("card: what the repo's card advises")
     if not all(file.exact for file in model.files):
-        console.print(plain(_ROUNDED))
+        console.line(_ROUNDED)
 
 
 def _note(file: QuantFile, reference: Reference) -> str:
@@ -172,7 +210,7 @@ def _note(file: QuantFile, reference: Reference) -> str:
 def print_download(result: Download) -> None:
     """Print the files that are on disk, or would be fetched, and the line that runs them."""
     console, plan = new_console(), result.plan
-    console.print(plain(f"{plan.label} of {plan.repo_id} at commit {plan.revision}"))
+    console.line(f"{plan.label} of {plan.repo_id} at commit {plan.revision}")
     paths = {fetched.target.path: fetched for fetched in result.files}
     for target in plan.targets:
         fetched = paths.get(target.path)
@@ -181,10 +219,10 @@ def print_download(result: Download) -> None:
             checked = "sha256 verified" if fetched.verified else "size only: the Hub has no sha256"
             state = f"{checked}, was there already" if fetched.reused else checked
         where = fetched.local_path if fetched else target.path
-        console.print(plain(f"{where}  {target.size} bytes ({format_gb(target.size)})  {state}"))
-    console.print(plain(f"licence: {result.licence.name}"))
+        console.line(f"{where}  {target.size} bytes ({format_gb(target.size)})  {state}")
+    console.line(f"licence: {result.licence.name}")
     if result.licence.notice:
-        console.print(plain(f"notice: {result.licence.notice}"))
+        console.line(f"notice: {result.licence.notice}")
     if result.dry_run and len(plan.targets) == len(plan.files):
         _print_commands(console, {"equal to": hf_command(plan, result.local_dir)})
     else:
@@ -214,7 +252,8 @@ def _verdict_table(answer: Recommendation, *, models: bool) -> Table:
     """Return the verdicts in columns that fit 80 characters; sizes in GB."""
     names = ["model", "label"] if models else ["label", "files", "family"]
     longest = ["max ctx"] if answer.need.max_ctx else []
-    table = new_table("", *names, "size GB", "needs GB", *longest, "where", "why")
+    speed = ["tok/s"] if any(verdict.speed for verdict in answer.verdicts) else []
+    table = Table("", *names, "size GB", "needs GB", *longest, "where", *speed, "why")
     for verdict in answer.verdicts:
         picked, file = verdict is answer.pick, verdict.file
         model = verdict.repo_id.rpartition("/")[2].removesuffix("-GGUF").removesuffix("-Instruct")
@@ -225,6 +264,7 @@ def _verdict_table(answer: Recommendation, *, models: bool) -> Table:
             needs,
             *([str(verdict.max_ctx or "-")] if longest else []),
             where(verdict) if verdict.fits else "-",
+            *([speed_range(verdict)] if speed else []),
             printable(brief(verdict)),
         ]
         style = "bold" if picked else "" if verdict.fits else "dim"
@@ -236,7 +276,7 @@ def _print_commands(console: Console, commands: dict[str, str]) -> None:
     """Print command lines unfolded, so that they can be copied."""
     width = max(len(name) for name in commands) + 1
     for name, command in commands.items():
-        console.print(plain(f"{name + ':':<{width}} {command}"), soft_wrap=True)
+        console.line(f"{name + ':':<{width}} {command}", folds=False)
 
 
 def _rounded(file: QuantFile) -> str:

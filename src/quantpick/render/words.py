@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quantpick.domain.need import DEFAULT_UBATCH_SIZE
+from quantpick.domain.speed import Basis, Unknown
 from quantpick.domain.units import format_gb, format_gib
 from quantpick.domain.verdict import Placement, Pool, Reason, ReasonCode, Why
 
 if TYPE_CHECKING:
+    from quantpick.domain.model import TypeSupport
     from quantpick.domain.need import Need
+    from quantpick.domain.quality import Quality
     from quantpick.domain.verdict import Rule, Verdict
 
 POOLS = {Pool.VRAM: "VRAM", Pool.VRAM_AND_RAM: "RAM + VRAM", Pool.RAM: "RAM"}
@@ -43,17 +46,25 @@ _PHRASES = {
     ReasonCode.FAMILY_EXCLUDED: "family {family} was not asked for",
     ReasonCode.BACKEND_TOO_OLD: "{backend} needs llama.cpp b{since}, yours is b{build}",
     ReasonCode.BUILD_UNKNOWN: "{backend} needs llama.cpp b{since} or later",
-    ReasonCode.TYPE_REMOVED: "llama.cpp dropped this type in b{removed_in}",
-    ReasonCode.FORK_ONLY: "only the fork ik_llama.cpp loads it",
+    ReasonCode.KERNEL_MISSING: "{backend} cannot compute {tensor_type} (as of b{checked}): those "
+    "layers would fall to the CPU",
+    ReasonCode.KERNEL_MISSING_ABORTS: "{backend} accepts {tensor_type} and cannot compute it (as "
+    "of b{checked}): llama.cpp would abort",
+    ReasonCode.TYPE_REMOVED: "llama.cpp dropped this type in b{removed_in}: take {instead} ({why})",
+    ReasonCode.FORK_ONLY: "only the fork ik_llama.cpp loads it: run that, or take {instead}",
     ReasonCode.UNKNOWN_LABEL: "label unknown: cannot be judged",
     ReasonCode.FLOAT_NATIVE: "{device} has {type} in hardware",
     ReasonCode.FLOAT_SLOW: "{device} has no fast {type}: take F16 where it has that, else a quant",
     ReasonCode.FLOAT_UNKNOWN: "whether {device} has {type} in hardware is not known; without it a "
     "quant is faster",
     ReasonCode.I_QUANT_PREFERRED: "I-quant: best below 4 bits on {backend}",
-    ReasonCode.I_QUANT_SLOW: "I-quant: slower on {backend} than a K-quant of its size",
+    ReasonCode.I_QUANT_SLOW: "I-quant: slower on {backend} than a K-quant of its size ({why})",
+    ReasonCode.TYPE_SLOW: "{tensor_type} is slow on {backend}: {why}",
     ReasonCode.K_FOR_SPEED: "{label} ({file_bytes}) would be faster",
     ReasonCode.I_FOR_QUALITY: "{label} ({file_bytes}) would be better, and slower",
+    ReasonCode.DOMINATED: "{label} ({file_bytes}) is no larger and at least as good",
+    ReasonCode.ULTRA_LOW_BIT: "expect visible damage: mean KL divergence of {label} {kld}, of "
+    "{usual} {usual_kld} (Llama 3 8B)",
     ReasonCode.NOT_RECOMMENDED: "its card advises against it",
 }
 
@@ -74,11 +85,16 @@ _BRIEF = {
     ReasonCode.FAMILY_EXCLUDED: "not asked for",
     ReasonCode.BACKEND_TOO_OLD: "needs b{since}",
     ReasonCode.BUILD_UNKNOWN: "from b{since}",
-    ReasonCode.TYPE_REMOVED: "dead since b{removed_in}",
-    ReasonCode.FORK_ONLY: "ik_llama.cpp only",
+    ReasonCode.KERNEL_MISSING: "no kernel on {backend}",
+    ReasonCode.KERNEL_MISSING_ABORTS: "aborts on {backend}",
+    ReasonCode.TYPE_REMOVED: "dead since b{removed_in}: take {instead}",
+    ReasonCode.FORK_ONLY: "ik_llama.cpp only: take {instead}",
     ReasonCode.UNKNOWN_LABEL: "unknown label",
     ReasonCode.FLOAT_SLOW: "no fast {type}",
     ReasonCode.I_QUANT_SLOW: "slow on {backend}",
+    ReasonCode.TYPE_SLOW: "slow on {backend}",
+    ReasonCode.DOMINATED: "rather {label}",
+    ReasonCode.ULTRA_LOW_BIT: "visible damage",
     ReasonCode.NOT_RECOMMENDED: "card: avoid",
 }
 
@@ -89,6 +105,10 @@ _BACKENDS = {
     "vulkan": "Vulkan",
     "metal": "Metal",
     "sycl": "SYCL",
+    "opencl": "OpenCL",
+    "cann": "CANN",
+    "musa": "MUSA",
+    "webgpu": "WebGPU",
 }
 
 _SIZES = frozenset(
@@ -117,6 +137,30 @@ _WHY = {
     Why.FITS_GPU: "a quant fits the GPU whole",
     Why.NONE_FITS_GPU: "no quant fits the GPU whole",
     Why.NO_GPU: "no GPU found or stated",
+}
+
+
+#: Tokens per second from which a fraction says nothing.
+_WHOLE_RATE = 10
+
+_BASES = {
+    Basis.GENERATION: "from measurements of its generation",
+    Basis.BACKEND: "from measurements of other devices of this backend",
+    Basis.SEVERAL: "several devices, measured on few machines",
+    Basis.SMALL: "a small model, of which overhead is the larger part",
+    Basis.LOW_I: "an I-quant below 4 bits, of which few were measured",
+    Basis.EXPERTS: "a model with experts, which is predicted worse",
+}
+
+_NO_SPEED = {
+    Unknown.CPU: "it runs on the CPU, and the bandwidth of this RAM is not known",
+    Unknown.PARTIAL_OFFLOAD: "part of it stays in RAM, whose bandwidth is not known",
+    Unknown.SHAPE: "the model's shape is not known",
+    Unknown.EXPERTS: "its experts cannot be told from the rest of its weights",
+    Unknown.TYPE: "the types inside it are not known",
+    Unknown.EMULATED: "the device has no BF16 in hardware",
+    Unknown.BANDWIDTH: "the bandwidth of the device is not known",
+    Unknown.BACKEND: "nothing was measured with this backend",
 }
 
 
@@ -180,6 +224,74 @@ def _figures(reason: Reason) -> dict[str, str]:
 def backend_name(backend: str | None, unstated: str = "backend not stated") -> str:
     """Return a backend as it is spelled in prose."""
     return _BACKENDS.get(backend, backend) if backend else unstated
+
+
+def speed_range(verdict: Verdict) -> str:
+    """Return the range of tokens per second, a dash where it is not known."""
+    speed = verdict.speed
+    return "-" if speed is None else f"{_rate(speed.low)}-{_rate(speed.high)}"
+
+
+def speed_sentence(verdict: Verdict) -> str:
+    """Return how fast a quant answers and how sure that is, or why nobody can say."""
+    speed = verdict.speed
+    if speed is None:
+        unknown = verdict.speed_unknown
+        why = _NO_SPEED[unknown] if unknown else "nothing was measured that tells it"
+        return f"speed: unknown, {why}"
+    return (
+        f"speed: about {_rate(speed.tokens_per_second)} tokens/s ({speed_range(verdict)}) at an "
+        f"empty context; {_BASES[speed.basis]}"
+    )
+
+
+def _rate(tokens: float) -> str:
+    return f"{tokens:.0f}" if tokens >= _WHOLE_RATE else f"{tokens:.1f}"
+
+
+def support_words(row: TypeSupport | None) -> str:
+    """Return a cell of the matrix of tensor types by backend in a few words."""
+    if row is None:
+        return "unknown"
+    if row.since is None:
+        return "aborts" if row.otherwise == "abort" else "no"
+    known = "by " if row.at_latest else ""
+    runs = f"{known}b{row.since}" if row.since else "yes"
+    runs = f"b{row.since} to b{row.until - 1}" if row.until else runs
+    slow = f"slow before b{row.slow_until}" if row.slow_until else "slow"
+    speed = {"fast": "fast", "slow": slow}.get(row.speed or "")
+    return ", ".join(filter(None, [runs, speed, f"needs {row.needs}" if row.needs else ""]))
+
+
+#: Below the table of a repo's quants.
+KLD_NOTE = (
+    "KLD: mean KL divergence of Llama 3 8B from its F16, 0 is none; ~ marks what was not measured "
+    "on it (explain says how it is known)"
+)
+
+
+def kld_cell(quality: Quality | None) -> str:
+    """Return a quant's loss in few characters, marked where it was not measured."""
+    if quality is None:
+        return "unknown"
+    return f"{'' if quality.measured else '~'}{quality.kld:.2g}"
+
+
+def quality_sentence(quality: Quality | None) -> str:
+    """Return what a quant loses, and what the figure rests on."""
+    if quality is None:
+        return "quality: nobody measured it, and no measured quant is near enough to tell"
+    kld = f"mean KL divergence {'' if quality.measured else 'about '}{quality.kld:.3g}"
+    of = {
+        "measured": f"measured on {quality.model} ({quality.source})",
+        "scaled": f"on the scale of {quality.reference}, from {quality.model} ({quality.source})",
+        "interpolated": f"{quality.source} between quants measured on {quality.model}",
+        "varied": f"as {quality.label}, which it varies, on {quality.reference}",
+    }[quality.basis]
+    perplexity = ""
+    if quality.measured and quality.ppl and quality.original_ppl:
+        perplexity = f", perplexity {quality.ppl:.2f} (F16 {quality.original_ppl:.2f})"
+    return f"quality: {kld}{perplexity}, {of}"
 
 
 def _name(value: int | str) -> str:

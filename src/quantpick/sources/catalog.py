@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from quantpick.domain.model import Model, QuantFile, QuantInfo, Reference, TypeSupport
+from quantpick.domain.model import Model, QuantFile, QuantInfo, Reference
 from quantpick.domain.names import near_hint, unsafe_path
 from quantpick.domain.quant import FileKind, canonical_label, parse_filename
-from quantpick.domain.shape import Shape
+from quantpick.domain.shape import Layer, Shape
 from quantpick.domain.units import parse_build
 from quantpick.domain.weights import LayerWeights, Weights
 from quantpick.errors import NotFoundError, UsageError
+from quantpick.sources.backends import load_support
 from quantpick.sources.rows import (
     broken,
     catalog_dir,
@@ -27,9 +28,35 @@ from quantpick.sources.rows import (
     texts_of,
     typed,
 )
+from quantpick.sources.speed import load_speeds
 
 if TYPE_CHECKING:
     from quantpick.domain.licence import Licence
+
+#: What every shape states, and what it states where its model has it: all whole numbers.
+_FIGURES = (
+    "parameters",
+    "block_count",
+    "head_count",
+    "head_count_kv",
+    "key_length",
+    "value_length",
+    "embedding_length",
+    "vocab_size",
+    "context_length",
+)
+_MORE_FIGURES = (
+    "feed_forward_length",
+    "sliding_window",
+    "sliding_window_pattern",
+    "expert_count",
+    "expert_used_count",
+    "expert_feed_forward_length",
+    "idle_blocks",
+    "latent_query",
+    "per_layer_inputs",
+    "recurrent_rows",
+)
 
 
 class Aliases(NamedTuple):
@@ -69,9 +96,14 @@ def resolve_alias(alias: str) -> str:
     found = find_repo_id(alias)
     if found is not None:
         return found
-    raise NotFoundError(
-        f"the catalog has no model {alias!r}",
-        near_hint(alias, load_aliases().repo_ids),
+    raise no_such_model(alias)
+
+
+def no_such_model(words: str) -> NotFoundError:
+    """Return the error for words that name no catalogued model, with near aliases."""
+    return NotFoundError(
+        f"the catalog has no model {words!r}",
+        near_hint(words, load_aliases().repo_ids),
         "any repo of the Hub works by its full name: OWNER/REPO",
     )
 
@@ -91,33 +123,24 @@ def load_model(repo_id: str) -> Model:
         files=files,
         shape=_shape(document, name),
         title=text_of(document, "title", name),
-        base_model=text_of(document, "base_model", name),
-        base_gated=typed(document, "base_gated", bool, name),
-        license=text_of(document, "license", name),
+        base_model=optional(document, "base_model", str, name),
+        base_gated=optional(document, "base_gated", bool, name),
+        license=optional(document, "license", str, name),
         quantizer=text_of(document, "quantizer", name),
         llama_cpp=_build(document, name),
         imatrix=optional(document, "imatrix", bool, name),
-        prompt_format=text_of(document, "prompt_format", name),
+        prompt_format=optional(document, "prompt_format", str, name),
     )
 
 
 def load_reference() -> Reference:
-    """Read the reference tables on quants and backends."""
+    """Read the reference tables on quants, backends and speeds."""
     name = "reference/quants.json"
     quants = [
         _quant_info(row, where) for where, row in rows_of(read_document(name), name, "quants")
     ]
-    name = "reference/backends.json"
-    support = [
-        TypeSupport(
-            tensor_type=text_of(row, "tensor_type", where),
-            backend=text_of(row, "backend", where),
-            since=typed(row, "since", int, where),
-            source=text_of(row, "source", where),
-        )
-        for where, row in rows_of(read_document(name), name, "support")
-    ]
-    return Reference({info.label: info for info in quants}, tuple(support))
+    support, gone = load_support()
+    return Reference({info.label: info for info in quants}, support, gone, load_speeds())
 
 
 def load_licence(licence_id: str | None) -> Licence:
@@ -146,26 +169,42 @@ def _build(document: dict[str, Any], where: str) -> int | None:
         broken(where, error.message)
 
 
-def _shape(document: dict[str, Any], name: str) -> Shape:
+def _shape(document: dict[str, Any], name: str) -> Shape | None:
+    """Return the figures that decide memory, None where the catalog does not know them."""
     where = f"{name}, shape"
-    row = typed(document, "shape", dict, where)
-    windowed = row.get("sliding_window") is not None
+    row = optional(document, "shape", dict, where)
+    if row is None:
+        return None
+    needed = [*_FIGURES]
+    if "expert_feed_forward_length" not in row:
+        needed.append("feed_forward_length")
+    if "sliding_window" in row and "layers" not in row:
+        needed.append("sliding_window_pattern")
+    counts: dict[str, Any] = {field: count_of(row, field, where) for field in needed}
+    counts |= {field: count_of(row, field, where) for field in _MORE_FIGURES if field in row}
     return Shape(
         architecture=text_of(row, "architecture", where),
-        parameters=count_of(row, "parameters", where),
-        block_count=count_of(row, "block_count", where),
-        head_count=count_of(row, "head_count", where),
-        head_count_kv=count_of(row, "head_count_kv", where),
-        key_length=count_of(row, "key_length", where),
-        value_length=count_of(row, "value_length", where),
-        embedding_length=count_of(row, "embedding_length", where),
-        feed_forward_length=count_of(row, "feed_forward_length", where),
-        vocab_size=count_of(row, "vocab_size", where),
-        context_length=count_of(row, "context_length", where),
-        sliding_window=count_of(row, "sliding_window", where) if windowed else None,
-        sliding_window_pattern=count_of(row, "sliding_window_pattern", where) if windowed else None,
+        **({"feed_forward_length": 0} | counts),
         tied=optional(row, "tied", bool, where) or False,
+        known=optional(row, "known", bool, where) is not False,
+        layers=_layers(row, counts["block_count"], where) if "layers" in row else (),
     )
+
+
+def _layers(row: dict[str, Any], count: int, where: str) -> tuple[Layer, ...]:
+    """Return what each layer remembers; each is one of a few kinds, named by a digit."""
+    rows, order = typed(row, "layers", list, where), text_of(row, "layer_kinds", where)
+    kinds = {str(kind): _layer(item, f"{where}, layers") for kind, item in enumerate(rows)}
+    if len(order) != count or not set(order) <= kinds.keys():
+        broken(where, "layer_kinds is not one of its layers for each block")
+    return tuple(kinds[kind] for kind in order)
+
+
+def _layer(row: object, where: str) -> Layer:
+    if not isinstance(row, dict) or not set(row) <= set(Layer._fields):
+        broken(where, "not the figures of a layer")
+    counts = {field: count_of(row, field, where) for field in row if field != "windowed"}
+    return Layer(**counts, windowed=optional(row, "windowed", bool, where) or False)
 
 
 def _quant_file(row: dict[str, Any], where: str, document: dict[str, Any]) -> QuantFile:
@@ -195,11 +234,18 @@ def _weights(row: object, where: str) -> Weights:
     if not isinstance(row, dict):
         broken(where, "not an object")
     sizes, kinds = typed(row, "layer_bytes", list, where), text_of(row, "layer_kinds", where)
+    experts = optional(row, "expert_bytes", list, where) or [0] * len(sizes)
     matrices = typed(row, "matrices", dict, where)
     if not all(type(size) is int and size > 0 for size in (*sizes, *matrices.values())):
         broken(where, "a size is not a whole number above zero")
+    if len(experts) != len(sizes) or not all(type(size) is int and size >= 0 for size in experts):
+        broken(where, "expert_bytes is not one whole number for each of layer_bytes")
     largest = count_of(row, "largest", where)
-    layers = {str(kind): LayerWeights(size, largest=largest) for kind, size in enumerate(sizes)}
+    largest_expert = count_of(row, "largest_expert", where) if any(experts) else 0
+    layers = {
+        str(kind): LayerWeights(dense, routed, largest, largest_expert if routed else 0)
+        for kind, (dense, routed) in enumerate(zip(sizes, experts, strict=True))
+    }
     if not set(kinds) <= layers.keys():
         broken(where, "layer_kinds names a kind that layer_bytes does not have")
     return Weights(
@@ -208,6 +254,7 @@ def _weights(row: object, where: str) -> Weights:
         layers=tuple(layers[kind] for kind in kinds),
         tied=optional(row, "tied", int, where) or 0,
         matrices=tuple(matrices.items()),
+        routed=any(experts),
     )
 
 
