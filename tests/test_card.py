@@ -205,6 +205,12 @@ def test_long_hostile_card_is_read_to_its_end(text: str) -> None:
     assert len(card.rows) + len(card.left_out) <= 1000
 
 
+def test_line_that_is_too_long_is_passed_over() -> None:
+    long = f"| x-Q8_0.gguf | Q8_0 | 1GB | {' ' * 20_000} |"
+    card = parse_card(table(long, "| x-Q6_K.gguf | Q6_K | 1GB | |"), "a/b")
+    assert [row.label for row in card.rows] == ["Q6_K"]
+
+
 def check(card: Card) -> None:
     """Check what holds of every card: no row is unsafe, unlabelled or without a size."""
     for row in card.rows:

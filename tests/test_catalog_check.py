@@ -188,6 +188,7 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str, str]] = {
     "a type": (of_row(output_type="Q4_K_M"), ROW, "output_type is not a tensor type"),
     "a row's field": (of_row(recomended=True), ROW, "'recomended' is no field that is known"),
     "too few bits": (of_row(bytes=Q4 // 2), ROW, "2.49 bits a weight, where Q4_K_M has"),
+    "too many bits": (of_row(bytes=10**9), ROW, "5543.73 bits a weight, where Q4_K_M has"),
     "sums": (of_row(bytes=Q4 - 200_000), ROW, "weights add up to"),
     "a sum of parts": (of_weights(layer_bytes=[10**9, 10**9]), ROW, "weights add up to"),
     "no parts": (of_weights(layer_bytes=None), ROW, "weights cannot be added up"),

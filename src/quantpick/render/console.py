@@ -15,8 +15,12 @@ from quantpick.domain.names import printable
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
-#: Columns of prose: they take what is left of the line, and fold.
+#: Columns of prose: they take what is left of the line, this much at least, and fold.
 _FOLDED = frozenset({"why", "note", "place", "what", "detail"})
+_LEAST = 16
+
+#: Columns of names that fold where the line is too short for them.
+_NAMES = frozenset({"model", "alias", "repo"})
 
 _GAP = "  "
 
@@ -82,14 +86,22 @@ class _Terminal:
         self._rich.print(printable(text), soft_wrap=not folds)
 
     def table(self, table: Table) -> None:
-        """Print a table; its columns of prose fold."""
+        """Print a table: its columns of prose fold, and where none can, its lines do."""
         from rich.table import Table as RichTable
 
         shown = RichTable(box=None, pad_edge=False, header_style="underline", show_edge=False)
         for column in table.columns:
-            folds = column in _FOLDED
-            ratio = 1 if folds else None
-            shown.add_column(column, no_wrap=not folds, overflow="fold", ratio=ratio)
+            prose = column in _FOLDED
+            shown.add_column(
+                column,
+                no_wrap=not (prose or column in _NAMES),
+                overflow="fold",
+                ratio=1 if prose else None,
+                min_width=_LEAST if prose else None,
+            )
         for row in table.rows:
             shown.add_row(*row.cells, style=row.style)
-        self._rich.print(shown)
+        if self._rich.measure(shown).minimum > self._rich.width:
+            _Pipe().table(table)
+        else:
+            self._rich.print(shown)

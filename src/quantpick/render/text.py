@@ -19,6 +19,7 @@ from quantpick.domain.names import printable
 from quantpick.domain.need import Need
 from quantpick.domain.offer import why_not_offered
 from quantpick.domain.units import GB, format_gb, format_gib
+from quantpick.domain.verdict import Pool
 from quantpick.render.console import Table, new_console
 from quantpick.render.talk import print_warnings
 from quantpick.render.words import (
@@ -250,26 +251,52 @@ def _origin(model: Model) -> list[str]:
 
 def _verdict_table(answer: Recommendation, *, models: bool) -> Table:
     """Return the verdicts in columns that fit 80 characters; sizes in GB."""
-    names = ["model", "label"] if models else ["label", "files", "family"]
-    longest = ["max ctx"] if answer.need.max_ctx else []
-    speed = ["tok/s"] if any(verdict.speed for verdict in answer.verdicts) else []
-    table = Table("", *names, "size GB", "needs GB", *longest, "where", *speed, "why")
+    shown = _columns(answer, models=models)
+    table = Table("", *shown)
     for verdict in answer.verdicts:
-        picked, file = verdict is answer.pick, verdict.file
-        model = verdict.repo_id.rpartition("/")[2].removesuffix("-GGUF").removesuffix("-Instruct")
-        needs = f"{verdict.memory.total / GB:.2f}" + ("" if verdict.memory.complete else "+")
-        cells = [
-            *([model, file.label] if models else [file.label, str(len(file.paths)), file.family]),
-            _rounded(file),
-            needs,
-            *([str(verdict.max_ctx or "-")] if longest else []),
-            where(verdict) if verdict.fits else "-",
-            *([speed_range(verdict)] if speed else []),
-            printable(brief(verdict)),
-        ]
+        picked = verdict is answer.pick
         style = "bold" if picked else "" if verdict.fits else "dim"
+        cells = (_CELLS[column](verdict) for column in shown)
         table.add_row(">" if picked else "", *cells, style=style)
     return table
+
+
+def _columns(answer: Recommendation, *, models: bool) -> list[str]:
+    """Return the columns that say something: of several models the names take much room."""
+    # Under the other rules all models run in the same place.
+    mixed = not models or answer.rule.pool is Pool.VRAM_AND_RAM
+    return [
+        *(["model", "label"] if models else ["label", "files", "family"]),
+        *(["size GB"] if models else ["size GB", "needs GB"]),
+        *(["max ctx"] if answer.need.max_ctx else []),
+        *(["where"] if mixed else []),
+        *(["tok/s"] if any(verdict.speed for verdict in answer.verdicts) else []),
+        "why",
+    ]
+
+
+def _model_name(verdict: Verdict) -> str:
+    name = verdict.repo_id.rpartition("/")[2]
+    return name.removesuffix("-GGUF").removesuffix("-Instruct").removesuffix("-it")
+
+
+def _needs(verdict: Verdict) -> str:
+    return f"{verdict.memory.total / GB:.2f}" + ("" if verdict.memory.complete else "+")
+
+
+#: What stands in each column of verdicts.
+_CELLS: dict[str, Callable[[Verdict], str]] = {
+    "model": _model_name,
+    "label": lambda verdict: verdict.file.label,
+    "files": lambda verdict: str(len(verdict.file.paths)),
+    "family": lambda verdict: verdict.file.family,
+    "size GB": lambda verdict: _rounded(verdict.file),
+    "needs GB": _needs,
+    "max ctx": lambda verdict: str(verdict.max_ctx or "-"),
+    "where": lambda verdict: where(verdict) if verdict.fits else "-",
+    "tok/s": speed_range,
+    "why": brief,
+}
 
 
 def _print_commands(console: Console, commands: dict[str, str]) -> None:
