@@ -320,7 +320,10 @@ def test_shape_comes_from_another_repo_of_the_same_base_model(run: Command, fold
         sources={"card": "x"},
     )
     kin = EntryFile("Q8_0", ("k-Q8_0.gguf",), 75 * 10**9, 0, (), "card", "2025-01-31")
-    own = new_catalog(folder.parent / "own", {"kin/Kin-GGUF": entry_document(facts, [kin])})
+    other = facts._replace(base_model="a/Other", shape=SHAPE._replace(parameters=1))
+    entries = {"a/Other-GGUF": entry_document(other, [kin])}
+    entries["kin/Kin-GGUF"] = entry_document(facts, [kin])
+    own = new_catalog(folder.parent / "own", entries)
     run = Command(run.cwd, {**run.env, "QUANTPICK_CATALOG": str(own)})
     succeeds(import_card(run, MRADERMACHER, MRADERMACHER_REPO, "--write"))
     document = get(own, MRADERMACHER_REPO)

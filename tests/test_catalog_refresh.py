@@ -141,6 +141,17 @@ def test_what_was_written_is_what_list_shows(online: Command, hub: LoopbackHub) 
     assert set(listed["labels"]) == {"Q8_0", "Q4_K_M", "IQ4_XS"}
 
 
+def test_shape_that_became_known_tells_where_the_bytes_go(
+    online: Command, hub: LoopbackHub
+) -> None:
+    hub.add_repo(REPO, files("Q8_0"), **ABOUT)
+    shop = Shop(online, known("Q8_0"))
+    assert shop.lines() == []
+    told = shop.online("catalog", "add", REPO).stdout.splitlines()
+    assert f"~ {REPO}  Q8_0  where its bytes go is known" in told
+    assert f"+ {REPO}  shape.architecture: llama" in told
+
+
 def test_licence_that_changed_is_told(online: Command, hub: LoopbackHub) -> None:
     hub.add_repo(REPO, files("Q8_0"), license="mit")
     shop = Shop(online, known("Q8_0"))
