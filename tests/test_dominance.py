@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 REFERENCE = load_reference()
 GIB = 2**30
+LLAMA_70B = "bartowski/Meta-Llama-3.1-70B-Instruct-GGUF"
+QWEN_14B = "unsloth/Qwen3-14B-GGUF"
 COMPARABLE = {Family.K, Family.I, Family.LEGACY}
 
 
@@ -55,7 +58,11 @@ def held_back(verdict: Verdict, answer: Recommendation) -> bool:
 
 def check_order(answer: Recommendation) -> None:
     """Better comes first, but for the K-or-I rule; a better one that is no larger is named."""
-    compared = [v for v in answer.verdicts if v.fits and v.file.family in COMPARABLE]
+    known = [v for v in answer.verdicts if v.fits and REFERENCE.info(v.file.label)]
+    compared = [v for v in known if v.file.family in COMPARABLE]
+    for verdict in answer.verdicts:
+        dominated = any(reason.code is ReasonCode.DOMINATED for reason in verdict.reasons)
+        assert not dominated or verdict in compared
     for place, verdict in enumerate(compared):
         better = {
             rival.file.label: compared.index(rival) < place
@@ -151,6 +158,58 @@ def test_a_bigger_budget_never_yields_a_worse_pick(
         assert large.pick is not None
         if rank_of(large.pick) > rank_of(small.pick):
             assert held_back(small.pick, small)
+
+
+@pytest.mark.parametrize("build", [None, 10587])
+@pytest.mark.parametrize("backend", [None, *Backend])
+@pytest.mark.parametrize("family", FamilyChoice)
+@pytest.mark.parametrize("objective", [Objective.SPEED, Objective.QUALITY])
+@pytest.mark.parametrize("repo_id", [LLAMA_70B, QWEN_14B])
+def test_the_order_on_every_backend(
+    repo_id: str,
+    objective: Objective,
+    family: FamilyChoice,
+    backend: Backend | None,
+    build: int | None,
+) -> None:
+    model, host = load_model(repo_id), machine(backend, 200 * GIB, build)
+    need = Need(objective=objective, family=family)
+    answer = recommend(model, host, need, REFERENCE)
+    check_order(answer)
+    check_k_or_i(answer)
+    turned = recommend(model._replace(files=model.files[::-1]), host, need, REFERENCE)
+    assert turned.verdicts == answer.verdicts
+
+
+def test_i_quants_come_before_k_quants_of_equal_bits_and_behind_those_of_more(
+    quantpick: Command,
+) -> None:
+    machine = ("--vram", "48GiB", "--backend", "cuda")
+    verdicts = quantpick("recommend", "llama-3.1-70b", *machine, "--json").json["verdicts"]
+    four_bits = "Q5_K_S Q4_K_L Q4_K_M Q4_K_S IQ4_XS"
+    three_bits = "IQ3_M IQ3_XS Q3_K_XL Q3_K_L Q3_K_M Q3_K_S"
+    expected = f"{four_bits} {three_bits} IQ2_M Q2_K_L Q2_K"
+    assert " ".join(v["label"] for v in verdicts if v["fits"]) == expected
+
+
+def test_a_local_file_of_an_unknown_label_takes_its_place_by_its_bits() -> None:
+    model = load_model("bartowski/Meta-Llama-3.1-8B-Instruct-GGUF")
+    files = {file.label: file for file in model.files}
+    own = [
+        files[label]._replace(label=f"{label}_H", paths=(f"x-{label}_H.gguf",))
+        for label in ("Q6_K", "IQ2_M")
+    ]
+    offered = (*own, files["Q8_0"], files["Q4_K_M"], files["Q3_K_S"], files["IQ2_M"])
+    local = model._replace(local=True, files=offered)
+    host = machine(Backend.VULKAN, 40 * GIB, 10587)
+    answer = recommend(local, host, Need(), REFERENCE)
+    labels = [verdict.file.label for verdict in answer.verdicts]
+    assert labels == ["Q8_0", "Q6_K_H", "Q4_K_M", "Q3_K_S", "IQ2_M_H", "IQ2_M"]
+    assert not any(
+        reason.code is ReasonCode.DOMINATED
+        for verdict in answer.verdicts
+        for reason in verdict.reasons
+    )
 
 
 def test_recommend_marks_what_is_dominated(quantpick: Command) -> None:

@@ -83,13 +83,15 @@ def offline() -> bool:
     return bool(constants.is_offline_mode())
 
 
-def list_repo(repo_id: str, revision: str | None, policy: Policy) -> Listing:
+def list_repo(
+    repo_id: str, revision: str | None, policy: Policy, shared: Web | None = None
+) -> Listing:
     """Return a repo's files with sizes and sha256 at the commit that ``revision`` names now.
 
-    One call; a mirror that leaves out the sizes is asked for the tree as well. Raises
-    NotFoundError, AccessError or HubError.
+    One call; a mirror that leaves out the sizes is asked for the tree as well. ``shared`` are
+    connections to use and to leave open. Raises NotFoundError, AccessError or HubError.
     """
-    web = connect(policy)
+    web = shared or connect(policy)
     place = f"{constants.ENDPOINT}/api/models/{repo_id}"
     named = "" if revision is None else f"/revision/{quote(revision, safe='')}"
     try:
@@ -106,7 +108,8 @@ def list_repo(repo_id: str, revision: str | None, policy: Policy) -> Listing:
         error.code = error.code or ("RepoNotFound" if error.status == _NOT_FOUND else "")
         raise refusal(error, repo_id, revision) from error
     finally:
-        web.close()
+        if shared is None:
+            web.close()
     card = info.get("cardData")
     card = card if isinstance(card, dict) else {}
     return Listing(repo_id, commit, files, _licence(card), _card_value(card, "base_model"))
@@ -174,6 +177,7 @@ def _get_json(web: Web, url: str, policy: Policy) -> tuple[Any, str | None]:
     def read() -> tuple[bytes, str | None]:
         answer = web.get(url, {})
         found, end = bytearray(), time.monotonic() + _LISTING_TIME
+        whole = False
         try:
             while data := answer.read(_BLOCK):
                 found += data
@@ -181,8 +185,9 @@ def _get_json(web: Web, url: str, policy: Policy) -> tuple[Any, str | None]:
                     raise WebError("the answer is too long to be a listing", final=True)
                 if time.monotonic() > end:
                     raise WebError(f"the listing takes more than {_LISTING_TIME:.0f} s")
+            whole = True
         finally:
-            answer.close()
+            answer.close(reusable=whole)
         return bytes(found), _next_page(url, answer.headers.get("Link", ""))
 
     body, following = with_retries(read, policy)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from quantpick.domain.listing import Listing
     from quantpick.domain.model import Reference
+    from quantpick.web import Web
 
 #: The answer of a server that limits requests.
 _LIMITED = 429
@@ -75,11 +76,11 @@ def refresh(
     """
     policy = policy or Policy()
     # Fails at once where the Hub must not be asked, or the token cannot be sent.
-    hub.connect(policy).close()
+    web = hub.connect(policy)
     run = [hub.endpoint(), str(catalog_dir().absolute()), write, _name_of(repo_ids)]
     state = RefreshState(run, repo_ids)
     reference, written, failed, silent = catalog.load_reference(), False, False, 0
-    ask = partial(_asked, policy=policy)
+    ask = partial(_asked, policy=policy, web=web)
     answers = sweep(_tasks(repo_ids, state), ask, policy.connections)
     try:
         for task, answer in answers:
@@ -97,6 +98,7 @@ def refresh(
             state.forget()
     finally:
         answers.close()
+        web.close()
         state.save()
         if written:
             write_index()
@@ -112,8 +114,8 @@ def _tasks(repo_ids: Sequence[str], state: RefreshState) -> Iterator[_Task]:
         yield _Task(at, repo_id, digest, _from_record(repo_id, state.kept(at, digest)))
 
 
-def _asked(task: _Task, policy: Policy) -> Listing | None:
-    return None if task.kept else hub.list_repo(task.repo_id, None, policy)
+def _asked(task: _Task, policy: Policy, web: Web) -> Listing | None:
+    return None if task.kept else hub.list_repo(task.repo_id, None, policy, web)
 
 
 def _compared(

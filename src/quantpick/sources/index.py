@@ -16,6 +16,7 @@ from quantpick.sources import catalog
 from quantpick.sources.rows import broken, catalog_dir, read_document
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 NAME = "index.json"
@@ -46,17 +47,26 @@ def load_index() -> tuple[Model, ...]:
 
 def build_index() -> str:
     """Return the text of the index for the models that are there now."""
-    rows = ",\n".join(f"    {json.dumps(_row(m), ensure_ascii=False)}" for m in _all_models())
+    # Row by row: all models with their weights at once would take far more memory than their rows.
+    found = sorted(
+        (*_place(model), json.dumps(_row(model), ensure_ascii=False)) for model in _models()
+    )
+    rows = ",\n".join(f"    {row}" for _, _, row in found)
     return f'{{\n  "schema": 1,\n  "models": [\n{rows}\n  ]\n}}\n'
 
 
 def _all_models() -> tuple[Model, ...]:
+    return tuple(sorted(_models(), key=_place))
+
+
+def _place(model: Model) -> tuple[int, str]:
+    return -model.parameters, model.repo_id
+
+
+def _models() -> Iterator[Model]:
     names = catalog.load_aliases()
-    models = [
-        catalog.load_model(repo_id)._replace(aliases=names.of(repo_id))
-        for repo_id in catalog.repo_ids()
-    ]
-    return tuple(sorted(models, key=lambda model: (-model.parameters, model.repo_id)))
+    for repo_id in catalog.repo_ids():
+        yield catalog.load_model(repo_id)._replace(aliases=names.of(repo_id))
 
 
 def _row(model: Model) -> dict[str, Any]:
