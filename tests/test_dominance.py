@@ -196,15 +196,15 @@ def test_a_local_file_of_an_unknown_label_takes_its_place_by_its_bits() -> None:
     model = load_model("bartowski/Meta-Llama-3.1-8B-Instruct-GGUF")
     files = {file.label: file for file in model.files}
     own = [
-        files[label]._replace(label=f"{label}_H", paths=(f"x-{label}_H.gguf",))
-        for label in ("Q6_K", "IQ2_M")
+        files[label]._replace(label=name, paths=(f"x-{name}.gguf",))
+        for label, name in (("Q6_K", "Q6_K_H"), ("IQ4_XS", "Q4_K_P"), ("IQ4_XS", "Q4_K_XS"))
     ]
-    offered = (*own, files["Q8_0"], files["Q4_K_M"], files["Q3_K_S"], files["IQ2_M"])
+    offered = (*own, *(files[label] for label in ("Q8_0", "IQ4_XS", "Q3_K_S", "IQ2_M")))
     local = model._replace(local=True, files=offered)
     host = machine(Backend.VULKAN, 40 * GIB, 10587)
     answer = recommend(local, host, Need(), REFERENCE)
     labels = [verdict.file.label for verdict in answer.verdicts]
-    assert labels == ["Q8_0", "Q6_K_H", "Q4_K_M", "Q3_K_S", "IQ2_M_H", "IQ2_M"]
+    assert labels == ["Q8_0", "Q6_K_H", "IQ4_XS", "Q4_K_P", "Q4_K_XS", "Q3_K_S", "IQ2_M"]
     assert not any(
         reason.code is ReasonCode.DOMINATED
         for verdict in answer.verdicts

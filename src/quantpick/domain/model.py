@@ -84,8 +84,8 @@ class QuantInfo(NamedTuple):
     """What is known of a label wherever it is used.
 
     ``rank`` orders labels by quality, 1 the best; ``kld`` is the mean KL divergence against F16
-    measured on Llama 3 8B, None where nobody measured it. ``removed_in`` is the llama.cpp build
-    from which files of this label no longer load.
+    on the scale of Llama 3 8B, measured or inferred, None where nobody can tell. ``removed_in`` is
+    the llama.cpp build from which files of this label no longer load.
     """
 
     label: str
@@ -141,5 +141,5 @@ class Reference(NamedTuple):
     speeds: SpeedTable | None = None
 
     def info(self, label: str) -> QuantInfo | None:
-        """Return what is known of a label, or of the one it mixes (``UD-IQ2_M`` as ``IQ2_M``)."""
-        return self.quants.get(base_label(label))
+        """Return what is known of a label, else of the one it varies (``UD-Q6_K`` as ``Q6_K``)."""
+        return self.quants.get(label) or self.quants.get(base_label(label))
