@@ -260,20 +260,6 @@ def test_a_blueprint_is_what_the_engine_loads(name: str) -> None:
     model = ENGINE_MODELS[name]()
     shape = shape_of(hollow_header(model, "BF16"))
     names = [name for name, _ in model.tensors]
-    slots = blueprint(
-        architecture=shape.architecture,
-        block_count=shape.block_count,
-        head_count=shape.head_count,
-        head_count_kv=shape.head_count_kv,
-        key_length=shape.key_length,
-        value_length=shape.value_length,
-        embedding_length=shape.embedding_length,
-        feed_forward_length=shape.feed_forward_length,
-        vocab_size=shape.vocab_size,
-        tied=shape.tied,
-        expert_count=shape.expert_count,
-        expert_feed_forward_length=shape.expert_feed_forward_length,
-        rope_freqs=any(name.startswith("rope_") for name in names),
-    )
+    slots = blueprint(shape, rope_freqs=any(name.startswith("rope_") for name in names))
     assert slots is not None
     assert dict(slots) == dict(model.tensors)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from quantpick.domain.blueprint import blueprint
 from quantpick.domain.mixing import Slot, mixed_types
 from quantpick.domain.mixing_rules import RECIPES
+from quantpick.domain.shape import Shape
 from quantpick.domain.tensors import TYPES_BY_NAME, tensor_bytes
 from quantpick.sources.catalog import load_model
 from tests.support.catalog_models import slots_of
@@ -116,7 +117,7 @@ def test_a_blueprint_has_the_models_parameters(repo: str) -> None:
 
 # Laws
 
-small_blueprint = partial(blueprint, block_count=6, head_count=8, head_count_kv=2)
+SMALL = Shape("llama", 0, 6, 8, 2, 64, 64, 512, 1024, vocab_size=1000, context_length=4096)
 labels = st.sampled_from(LABELS)
 architectures = st.sampled_from(["llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "qwen3moe"])
 
@@ -126,17 +127,16 @@ def models(draw: st.DrawFn) -> tuple[str, int, tuple[Slot, ...]]:
     """Return an architecture, its count of experts and tensors with rows of odd lengths."""
     architecture = draw(architectures)
     experts = draw(st.sampled_from([4, 8, 128])) if architecture == "qwen3moe" else 0
-    tensors = small_blueprint(
+    shape = SMALL._replace(
         architecture=architecture,
         key_length=draw(st.sampled_from([32, 40, 128])),
         value_length=draw(st.sampled_from([32, 40, 128])),
         embedding_length=draw(st.sampled_from([256, 320, 520, 2880])),
         feed_forward_length=draw(st.sampled_from([256, 544, 2880, 11008])),
-        vocab_size=1000,
         tied=draw(st.booleans()),
         expert_count=experts,
-        rope_freqs=draw(st.booleans()),
     )
+    tensors = blueprint(shape, rope_freqs=draw(st.booleans()))
     assert tensors is not None
     return architecture, experts, tensors
 
@@ -226,19 +226,8 @@ def test_the_prefix_i1_means_an_importance_matrix() -> None:
 
 
 def test_eight_experts_get_better_attention() -> None:
-    mixtral = blueprint(
-        architecture="llama",
-        block_count=32,
-        head_count=32,
-        head_count_kv=8,
-        key_length=128,
-        value_length=128,
-        embedding_length=4096,
-        feed_forward_length=14336,
-        vocab_size=32000,
-        tied=False,
-        expert_count=8,
-    )
+    shape = Shape("llama", 0, 32, 32, 8, 128, 128, 4096, 14336, 32000, 32768, expert_count=8)
+    mixtral = blueprint(shape)
     assert mixtral is not None
     types = mixed_types(
         "Q4_K_M",
@@ -277,15 +266,7 @@ def test_another_file_tells_the_types_of_what_is_not_quantized() -> None:
 
 
 def test_figures_that_do_not_tell_the_tensors_make_no_blueprint() -> None:
-    odd = partial(
-        small_blueprint,
-        key_length=64,
-        value_length=64,
-        embedding_length=512,
-        feed_forward_length=1024,
-        vocab_size=1000,
-        tied=False,
-    )
-    assert odd(architecture="mamba2") is None
-    assert odd(architecture="qwen3moe") is None
-    assert odd(architecture="gemma3", expert_count=8) is None
+    assert blueprint(SMALL) is not None
+    assert blueprint(SMALL._replace(architecture="mamba2")) is None
+    assert blueprint(SMALL._replace(architecture="qwen3moe")) is None
+    assert blueprint(SMALL._replace(architecture="gemma3", expert_count=8)) is None

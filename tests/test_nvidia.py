@@ -277,14 +277,17 @@ def test_a_lost_card_is_told_and_the_other_stays(
     assert caveat.message.endswith(words)
 
 
-@pytest.mark.parametrize("status", [fake_nvml.LOST, fake_nvml.NO_PERMISSION])
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(fake_nvml.LOST, State.LOST), (fake_nvml.NO_PERMISSION, State.NO_PERMISSION)],
+)
 def test_where_no_card_answers_that_is_all_there_is_to_tell(
-    status: int, box: Command, nvml: FakeNvml
+    status: int, expected: State, box: Command, nvml: FakeNvml
 ) -> None:
     answer = ask_nvml(nvml.machine(box, Gpu("only", handle_status=status)))
     assert answer.sightings == ()
     (state,) = answer.states
-    assert state.state.trouble
+    assert state.state is expected
     assert [caveat.code for caveat in answer.caveats] == ["nvidia_unreadable"]
 
 

@@ -6,7 +6,10 @@ architectures whose figures tell everything.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from quantpick.domain.shape import Shape
 
 #: A tensor by name and dimensions, in ggml's order: the length of a row first.
 Slot = tuple[str, tuple[int, ...]]
@@ -73,53 +76,40 @@ class _Widths(NamedTuple):
     experts: int
 
 
-def blueprint(  # noqa: PLR0913 -- the figures of a model, named as in GGUF
-    *,
-    architecture: str,
-    block_count: int,
-    head_count: int,
-    head_count_kv: int,
-    key_length: int,
-    value_length: int,
-    embedding_length: int,
-    feed_forward_length: int,
-    vocab_size: int,
-    tied: bool,
-    expert_count: int = 0,
-    expert_feed_forward_length: int = 0,
-    rope_freqs: bool = False,
-) -> tuple[Slot, ...] | None:
+def blueprint(shape: Shape, *, rope_freqs: bool = False) -> tuple[Slot, ...] | None:
     """Return the tensors of a model, None if its figures do not tell them.
 
     ``rope_freqs`` marks a model with a factor for each rotary frequency, such as Llama 3.x.
     """
-    style = _STYLES.get(architecture)
-    if style is None or not _experts_make_sense(architecture, expert_count):
+    style = _STYLES.get(shape.architecture)
+    if style is None or not _experts_make_sense(shape):
         return None
+    # An expert of Mixtral's kind is as wide as the feed-forward network of a dense model.
+    expert_width = shape.expert_feed_forward_length if shape.expert_count else 0
     widths = _Widths(
-        embedding=embedding_length,
-        query=head_count * key_length,
-        key=head_count_kv * key_length,
-        value=head_count_kv * value_length,
-        heads=head_count * value_length,
-        # An expert of Mixtral's kind is as wide as the feed-forward network of a dense model.
-        feed_forward=(expert_feed_forward_length if expert_count else 0) or feed_forward_length,
-        head=key_length,
-        experts=expert_count,
+        embedding=shape.embedding_length,
+        query=shape.head_count * shape.key_length,
+        key=shape.head_count_kv * shape.key_length,
+        value=shape.head_count_kv * shape.value_length,
+        heads=shape.head_count * shape.value_length,
+        feed_forward=expert_width or shape.feed_forward_length,
+        head=shape.key_length,
+        experts=shape.expert_count,
     )
-    ends = _ends(widths, vocab_size, tied=tied or style.tied)
+    ends = _ends(widths, shape.vocab_size, tied=shape.tied or style.tied)
     if rope_freqs:
-        ends |= {f"{name}.weight": (key_length // 2,) for name in style.rope}
+        ends |= {f"{name}.weight": (widths.head // 2,) for name in style.rope}
     layer = _attention(widths, style) | _feed_forward(widths, style)
-    layer |= {f"{name}.weight": (embedding_length,) for name in style.norms}
-    inside = ((f"blk.{i}.{name}", dims) for i in range(block_count) for name, dims in layer.items())
+    layer |= {f"{name}.weight": (widths.embedding,) for name in style.norms}
+    blocks = range(shape.block_count)
+    inside = ((f"blk.{i}.{name}", dims) for i in blocks for name, dims in layer.items())
     return (*ends.items(), *inside)
 
 
-def _experts_make_sense(architecture: str, expert_count: int) -> bool:
-    if expert_count:
-        return architecture in _EXPERTS_POSSIBLE
-    return architecture not in _WITH_EXPERTS
+def _experts_make_sense(shape: Shape) -> bool:
+    if shape.expert_count:
+        return shape.architecture in _EXPERTS_POSSIBLE
+    return shape.architecture not in _WITH_EXPERTS
 
 
 def _ends(widths: _Widths, vocab_size: int, *, tied: bool) -> dict[str, tuple[int, ...]]:

@@ -10,11 +10,13 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantpick.domain.bits import band_of, out_of_order
+from quantpick.domain.entry import MOST_SHORT
 from quantpick.domain.listing import MOST_BYTES
 from quantpick.domain.names import is_sha256, unsafe_path
 from quantpick.domain.quant import FileKind, canonical_label, parse_filename
 from quantpick.domain.shape import Layer, Shape
 from quantpick.domain.tensors import TYPES_BY_NAME
+from quantpick.domain.weights import MOST_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -134,10 +136,6 @@ _SHAPE |= {
 }
 _LAYER = dict.fromkeys(Layer._fields, _COUNT) | {"windowed": _FLAG}
 
-#: Bytes of a header at most, and by which a size may fall short of the sum of its parts: what is
-#: padded, and what is told in round steps.
-_HEADER, _SHORT = 32_000_000, 100_000
-
 
 def check_entry(name: str, entry: _Row, reference: Reference) -> Iterator[Fault]:
     """Yield what is wrong with the document of a file: its fields, its shape, its rows."""
@@ -255,7 +253,7 @@ def _bits_faults(row: _Row, shape: _Row, reference: Reference) -> Iterator[str]:
     slack = row.get("rounded_to", 0)
     least, most = (
         8 * (row["bytes"] + slack) / numbers,
-        8 * (row["bytes"] - slack - _HEADER) / numbers,
+        8 * (row["bytes"] - slack - MOST_HEADER) / numbers,
     )
     if least < low or most > high:
         bpw = 8 * row["bytes"] / numbers
@@ -276,7 +274,8 @@ def _sum_faults(row: _Row, shape: object) -> Iterator[str]:
         return
     idle = isinstance(shape, dict) and shape.get("idle_blocks", 0)
     over, step = row["bytes"] - loaded, row.get("rounded_to", 0)
-    if over < -step - _SHORT or (not idle and over > max(_HEADER, row["bytes"] // 1000) + step):
+    most = max(MOST_HEADER, row["bytes"] // 1000) + step
+    if over < -step - MOST_SHORT or (not idle and over > most):
         yield f"weights add up to {loaded} bytes, and the size is {row['bytes']}"
 
 

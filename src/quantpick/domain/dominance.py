@@ -36,7 +36,7 @@ def warning_of(label: str, reference: Reference) -> Reason | None:
     """Return the warning that goes with a quant below 2.5 bits a weight, with its figure."""
     if not base_label(label).startswith(_ULTRA_LOW):
         return None
-    info = reference.quants.get(label) or reference.info(label)
+    info = reference.info(label)
     usual = reference.info(_USUAL)
     return Reason(
         ReasonCode.ULTRA_LOW_BIT,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantpick.domain.blueprint import blueprint
 from quantpick.domain.mixing import mixed_types
-from quantpick.domain.shape import layers_of
+from quantpick.domain.shape import FURTHER_FIGURES, layers_of
 from quantpick.domain.tensors import Tensor
 from quantpick.domain.weights import weights_of
 
@@ -40,17 +40,6 @@ _BORN_MXFP4 = frozenset({"gpt-oss"})
 _LLAMA_3_VOCABULARY = 128_256
 _LLAMA_3_CONTEXT = 8192
 _PHI_CONTEXT = 16_384
-
-#: Figures that a shape states only where they are not 0, in the order of the file.
-_FURTHER = (
-    "expert_count",
-    "expert_used_count",
-    "expert_feed_forward_length",
-    "idle_blocks",
-    "latent_query",
-    "per_layer_inputs",
-    "recurrent_rows",
-)
 
 
 class EntryFile(NamedTuple):
@@ -148,7 +137,7 @@ def _shape_fields(shape: Shape) -> dict[str, Any]:
         "sliding_window": shape.sliding_window,
         "sliding_window_pattern": shape.sliding_window_pattern,
         "tied": True if shape.tied else None,
-        **{name: getattr(shape, name) or None for name in _FURTHER},
+        **{name: getattr(shape, name) or None for name in FURTHER_FIGURES},
         "known": None if shape.known else False,
     }
     return _stated(fields) | _layer_fields(shape)
@@ -227,21 +216,7 @@ def _slots(shape: Shape) -> tuple[Slot, ...] | None:
     """Return the tensors of a model, None where the figures do not tell them all."""
     if shape.idle_blocks or not shape.known:
         return None
-    return blueprint(
-        architecture=shape.architecture,
-        block_count=shape.block_count,
-        head_count=shape.head_count,
-        head_count_kv=shape.head_count_kv,
-        key_length=shape.key_length,
-        value_length=shape.value_length,
-        embedding_length=shape.embedding_length,
-        feed_forward_length=shape.feed_forward_length,
-        vocab_size=shape.vocab_size,
-        tied=shape.tied,
-        expert_count=shape.expert_count,
-        expert_feed_forward_length=shape.expert_feed_forward_length,
-        rope_freqs=_stretched(shape),
-    )
+    return blueprint(shape, rope_freqs=_stretched(shape))
 
 
 def _stretched(shape: Shape) -> bool:

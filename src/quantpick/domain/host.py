@@ -156,23 +156,11 @@ class State(StrEnum):
     NOTHING = "nothing found"
     NOT_INSTALLED = "not installed"
     OTHER_SYSTEM = "other system"
-    NOT_ASKED = "not asked"
     NO_PERMISSION = "no permission"
     MISMATCH = "mismatch"
     LOST = "lost"
     TIMED_OUT = "timed out"
     FAILED = "failed"
-
-    @property
-    def trouble(self) -> bool:
-        """Whether something is there that should have answered and did not."""
-        return self in {
-            State.NO_PERMISSION,
-            State.MISMATCH,
-            State.LOST,
-            State.TIMED_OUT,
-            State.FAILED,
-        }
 
 
 class SourceState(NamedTuple):

@@ -84,8 +84,7 @@ class QuantInfo(NamedTuple):
     """What is known of a label wherever it is used.
 
     ``rank`` orders labels by quality, 1 the best; ``kld`` is the mean KL divergence against F16
-    on the scale of Llama 3 8B, measured or inferred, None where nobody can tell. ``removed_in`` is
-    the llama.cpp build from which files of this label no longer load.
+    on the scale of Llama 3 8B, measured or inferred, None where nobody can tell.
     """
 
     label: str
@@ -95,7 +94,6 @@ class QuantInfo(NamedTuple):
     note: str
     tensor_types: tuple[str, ...]
     kld: float | None = None
-    removed_in: int | None = None
 
 
 class TypeSupport(NamedTuple):

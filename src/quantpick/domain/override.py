@@ -63,9 +63,9 @@ def override_host(host: Host, stated: Stated) -> Host:
     return _with_free(host, stated.free_vram) if stated.free_vram else host
 
 
-def unified_metal_device(ram: Ram, macos: int | None = None) -> Device:
-    """Return the GPU of an Apple Silicon machine, from its memory and its macOS version alone."""
-    usable = working_set(ram.total, macos)
+def unified_metal_device(ram: Ram) -> Device:
+    """Return the GPU of an Apple Silicon machine, from its memory alone."""
+    usable = working_set(ram.total, macos=None)
     return Device(
         name="Apple GPU",
         backend=Backend.METAL,

@@ -92,13 +92,13 @@ def quality_rank(file: QuantFile, case: Case) -> int:
     A mixer's label may have a place of its own (UD-IQ2_M). A local file whose label is in no table
     comes after those of as many bits.
     """
-    quants = case.reference.quants
-    known = quants.get(file.label) or case.reference.info(file.label)
+    known = case.reference.info(file.label)
     if known is not None:
         return known.rank
     info = case.info(file)
     bits = info.bits if info else 0
-    return max((other.rank for other in quants.values() if other.bits >= bits), default=0)
+    labels = case.reference.quants.values()
+    return max((other.rank for other in labels if other.bits >= bits), default=0)
 
 
 def _key(verdict: Verdict, case: Case, order: Callable[[QuantFile], Key]) -> Key:

@@ -2,6 +2,17 @@
 
 from typing import NamedTuple
 
+#: Figures that only some models have, 0 in the others, in the order of a catalog file.
+FURTHER_FIGURES = (
+    "expert_count",
+    "expert_used_count",
+    "expert_feed_forward_length",
+    "idle_blocks",
+    "latent_query",
+    "per_layer_inputs",
+    "recurrent_rows",
+)
+
 
 class Layer(NamedTuple):
     """What one layer remembers: numbers per cell in K and in V, and f32 numbers per sequence.

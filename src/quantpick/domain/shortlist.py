@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick.domain.cache import estimate_kv_cache
 from quantpick.domain.recommend import first_fit, recommend, rules
-from quantpick.domain.units import MB
 from quantpick.domain.verdict import Pool, Recommendation
+from quantpick.domain.weights import MOST_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from quantpick.domain.need import Need
     from quantpick.domain.verdict import Rule, Verdict
     from quantpick.domain.wish import Wish
-
-#: Bytes of a header at most: vocabulary, merges and chat template are not loaded to a device.
-_HEADER = 32 * MB
 
 #: Bits from which a quant is in the first class, and in the second.
 _GOOD_BITS, _FAIR_BITS = 4, 3
@@ -124,7 +121,7 @@ class _Search(NamedTuple):
 
     def _may_fit(self, file: QuantFile, model: Model, rule: Rule) -> bool:
         """Whether a lower bound of what a quant needs is within the rule's memory."""
-        least = file.file_bytes - file.rounded_to - _HEADER
+        least = file.file_bytes - file.rounded_to - MOST_HEADER
         if model.shape is not None:
             least += estimate_kv_cache(model.shape, self.need)
             if rule.pool is Pool.VRAM:

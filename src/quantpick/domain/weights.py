@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from quantpick.domain.units import MB
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from quantpick.domain.shape import Shape
     from quantpick.domain.tensors import Tensor
+
+#: Bytes of a header at most: vocabulary, merges and chat template are not loaded to a device.
+MOST_HEADER = 32 * MB
 
 _INPUT = frozenset({"token_embd", "position_embd", "token_types", "per_layer_token_embd"})
 _OUTPUT = frozenset({"output", "output_norm", "token_embd_norm", "altup_proj", "altup_unembd_proj"})

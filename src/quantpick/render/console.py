@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from quantpick.domain.names import printable
-
-if TYPE_CHECKING:
-    from rich.console import Console as RichConsole
 
 #: Columns of prose: they take what is left of the line, this much at least, and fold.
 _FOLDED = frozenset({"why", "note", "place", "what", "detail"})
@@ -79,7 +76,7 @@ class _Terminal:
     def __init__(self) -> None:
         from rich.console import Console as RichConsole
 
-        self._rich: RichConsole = RichConsole(highlight=False, markup=False, emoji=False)
+        self._rich = RichConsole(highlight=False, markup=False, emoji=False)
 
     def line(self, text: str = "", *, folds: bool = True) -> None:
         """Print a line, folded at the terminal's width or by the terminal itself."""

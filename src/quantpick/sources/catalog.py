@@ -6,13 +6,12 @@ file and the row; nothing in it is then used.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantpick.domain.model import Model, QuantFile, QuantInfo, Reference
-from quantpick.domain.names import near_hint, unsafe_path
+from quantpick.domain.names import is_sha256, near_hint, unsafe_path
 from quantpick.domain.quant import FileKind, canonical_label, parse_filename
-from quantpick.domain.shape import Layer, Shape
+from quantpick.domain.shape import FURTHER_FIGURES, Layer, Shape
 from quantpick.domain.units import parse_build
 from quantpick.domain.weights import LayerWeights, Weights
 from quantpick.errors import NotFoundError, UsageError
@@ -49,13 +48,7 @@ _MORE_FIGURES = (
     "feed_forward_length",
     "sliding_window",
     "sliding_window_pattern",
-    "expert_count",
-    "expert_used_count",
-    "expert_feed_forward_length",
-    "idle_blocks",
-    "latent_query",
-    "per_layer_inputs",
-    "recurrent_rows",
+    *FURTHER_FIGURES,
 )
 
 
@@ -214,7 +207,7 @@ def _quant_file(row: dict[str, Any], where: str, document: dict[str, Any]) -> Qu
     if text_of(row, "source", where) not in document.get("sources", {}):
         broken(where, "its source is not among the file's sources")
     _check_paths(label, paths, where)
-    if sha256 and (len(sha256) != len(paths) or not all(map(_is_sha256, sha256))):
+    if sha256 and (len(sha256) != len(paths) or not all(map(is_sha256, sha256))):
         broken(where, "sha256 is not one digest of 64 hexadecimal digits a path")
     return QuantFile(
         label=label,
@@ -258,10 +251,6 @@ def _weights(row: object, where: str) -> Weights:
     )
 
 
-def _is_sha256(text: str) -> bool:
-    return re.fullmatch(r"[0-9a-f]{64}", text) is not None
-
-
 def _check_paths(label: str, paths: tuple[str, ...], where: str) -> None:
     if canonical_label(label) != label:
         broken(where, f"{label!r} is not a quant label")
@@ -285,5 +274,4 @@ def _quant_info(row: dict[str, Any], where: str) -> QuantInfo:
         note=text_of(row, "note", where),
         tensor_types=texts_of(row, "tensor_types", where),
         kld=optional(row, "kld", float, where),
-        removed_in=optional(row, "removed_in", int, where),
     )
