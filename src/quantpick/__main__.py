@@ -13,10 +13,15 @@ _COLLECT_EVERY = 50_000
 def main() -> None:
     """Run the command line and exit with its status."""
     gc.set_threshold(_COLLECT_EVERY)
-    # Loaded here, so that the collector is at rest already.
-    from quantpick.cli.main import run
+    try:
+        # Loaded here, so that the collector is at rest already.
+        from quantpick.cli.main import run
 
-    sys.exit(run(sys.argv[1:]))
+        status = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        # While the program was loading, or as it ended: a command under way says so by itself.
+        status = 130
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -141,7 +141,8 @@ def _expected(error: BaseException) -> QuantpickError:
     """Return an error of our family for any error; what is none of ours is a bug."""
     if isinstance(error, QuantpickError):
         return error
-    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+    # What breaks while an interrupt is on its way breaks of it: a lock that was lost, for example.
+    if any(isinstance(one, (KeyboardInterrupt, click.Abort)) for one in (error, error.__context__)):
         return StoppedError("interrupted")
     if isinstance(error, click.ClickException):
         return _usage_error(error)

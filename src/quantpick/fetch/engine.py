@@ -69,10 +69,9 @@ class _Run:
             thread.start()
         told, noted = 0, time.monotonic()
         while True:
-            with queue.changed:
-                digests = self._hashing.digests()
-                if digests is None and not queue.stopped:
-                    queue.changed.wait(_LOOK)
+            digests = self._hashing.digests()
+            if digests is None and not queue.stopped:
+                queue.wait_for_end(_LOOK)
             arrived = sum(job.arrived() for job in queue.jobs)
             on_bytes(arrived - told)
             told = arrived

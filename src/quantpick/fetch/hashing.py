@@ -49,6 +49,8 @@ class Hashing:
                     self._queue.changed.notify_all()
         except BaseException as error:  # noqa: BLE001 -- a thread has nobody above it to tell
             self._queue.stop(error)
+        else:
+            self._queue.ended.put(None)
 
     def _take(self) -> _Front | None:
         """Return a file with bytes to hash; wait where there is none, None at the end."""

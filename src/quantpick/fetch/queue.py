@@ -8,7 +8,9 @@ number of connections, each range that arrives whole raises it by one.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from threading import Condition
 from typing import TYPE_CHECKING
 
@@ -69,11 +71,14 @@ class Task:
 
 
 class Queue:
-    """The jobs of a run, and what all threads wait for."""
+    """The jobs of a run, and what its threads wait for."""
 
     def __init__(self, jobs: list[Job], policy: Policy) -> None:
         self.jobs, self._policy = jobs, policy
         self.changed = Condition()
+        #: What the calling thread waits for. A Ctrl-C that comes while it waits for a Condition can
+        #: lose the lock, which makes a RuntimeError of the interrupt.
+        self.ended: SimpleQueue[None] = SimpleQueue()
         self.error: BaseException | None = None
         self.stopped = False
         self._limit = policy.connections
@@ -113,6 +118,12 @@ class Queue:
             self.error = self.error or error
             self.stopped = True
             self.changed.notify_all()
+        self.ended.put(None)
+
+    def wait_for_end(self, seconds: float) -> None:
+        """Wait until the run is stopped or a hashing thread has nothing more to do."""
+        with suppress(Empty):
+            self.ended.get(timeout=seconds)
 
     def _unfinished(self) -> bool:
         return bool(self._active) or any(job.arrived() < job.size for job in self.jobs)

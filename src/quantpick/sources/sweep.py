@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from itertools import count
-from threading import Condition, Thread
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from quantpick.errors import QuantpickError
@@ -31,6 +32,7 @@ def sweep(
     """
     run = _Sweep(items, ask, workers)
     try:
+        run.start()
         for index in count():
             found = run.answer(index)
             if found is None:
@@ -41,57 +43,66 @@ def sweep(
 
 
 class _Sweep(Generic[_T, _R]):
+    """Threads that ask, with a queue of tickets to them and a queue of news from them.
+
+    No Condition: a Ctrl-C that comes while the main thread waits for one can lose its lock, which
+    makes a RuntimeError of the interrupt. A SimpleQueue is either waited for or not.
+    """
+
     def __init__(self, items: Iterable[_T], ask: Callable[[_T], _R], workers: int) -> None:
-        self._items, self._ask = iter(items), ask
-        self._changed = Condition()
-        self._found: dict[int, tuple[_T, _R | QuantpickError]] = {}
-        self._given, self._taken, self._most = 0, 0, workers * (1 + _AHEAD)
-        self._finished = False
-        self._bug: BaseException | None = None
-        for _ in range(workers):
+        self._items, self._ask, self._workers = iter(items), ask, workers
+        self._given, self._giving, self._stopped = 0, Lock(), False
+        self._tickets: SimpleQueue[None] = SimpleQueue()
+        self._news: SimpleQueue[
+            tuple[int, tuple[_T, _R | QuantpickError] | None] | BaseException
+        ] = SimpleQueue()
+        self._found: dict[int, tuple[_T, _R | QuantpickError] | None] = {}
+
+    def start(self) -> None:
+        """Begin to ask."""
+        for _ in range(self._workers * (1 + _AHEAD)):
+            self._tickets.put(None)
+        for _ in range(self._workers):
             Thread(target=self._work, daemon=True).start()
 
     def answer(self, index: int) -> tuple[_T, _R | QuantpickError] | None:
         """Return the answer of this place once it is there, None after the last."""
-        with self._changed:
-            while index not in self._found:
-                if self._bug is not None:
-                    raise self._bug
-                if self._finished and index >= self._given:
-                    return None
-                self._changed.wait(_LOOK)
-            self._taken = index + 1
-            self._changed.notify_all()
-            return self._found.pop(index)
+        while index not in self._found:
+            self._hear()
+        self._tickets.put(None)
+        return self._found.pop(index)
 
     def stop(self) -> None:
         """Give out nothing more."""
-        with self._changed:
-            self._finished = True
-            self._changed.notify_all()
+        self._stopped = True
+        for _ in range(self._workers):
+            self._tickets.put(None)
+
+    def _hear(self) -> None:
+        try:
+            news = self._news.get(timeout=_LOOK)
+        except Empty:
+            return
+        if isinstance(news, BaseException):
+            raise news
+        self._found.update([news])
 
     def _work(self) -> None:
         try:
-            while (task := self._next()) is not None:
+            self._tickets.get()
+            while not self._stopped and (task := self._next()) is not None:
                 index, item = task
-                self._note(index, item, self._result(item))
+                self._news.put((index, (item, self._result(item))))
+                self._tickets.get()
         except BaseException as error:  # noqa: BLE001 -- a thread has nobody above it to tell
-            with self._changed:
-                self._bug = error
-                self._finished = True
-                self._changed.notify_all()
+            self._news.put(error)
 
     def _next(self) -> tuple[int, _T] | None:
-        with self._changed:
-            while not self._finished and self._given - self._taken >= self._most:
-                self._changed.wait()
-            if self._finished:
-                return None
+        with self._giving:
             for item in self._items:
                 self._given += 1
                 return self._given - 1, item
-            self._finished = True
-            self._changed.notify_all()
+            self._news.put((self._given, None))
             return None
 
     def _result(self, item: _T) -> _R | QuantpickError:
@@ -99,8 +110,3 @@ class _Sweep(Generic[_T, _R]):
             return self._ask(item)
         except QuantpickError as error:
             return error
-
-    def _note(self, index: int, item: _T, result: _R | QuantpickError) -> None:
-        with self._changed:
-            self._found[index] = (item, result)
-            self._changed.notify_all()
