@@ -7,23 +7,19 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from quantpick.domain.host import Backend, Device, MemoryKind
 from quantpick.domain.memory import Split
 from quantpick.domain.shape import Shape
 from quantpick.domain.speed import (
-    FLUENT,
-    NEAR,
     Basis,
     Cost,
     Run,
     Speed,
     SpeedTable,
-    Trade,
     Unknown,
-    balanced,
     cost_of,
     generation_of,
     predict,
@@ -34,20 +30,14 @@ from quantpick.errors import IntegrityError
 from quantpick.sources.rows import CATALOG_VARIABLE, catalog_dir
 from quantpick.sources.speed import NAME, load_speeds
 from tests.speed import fit
+from tests.speed.rows import DATA, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from random import Random
 
 TABLE = load_speeds()
-ROWS = fit.read_rows()
-
-#: Mean KL divergence and size of six quants of one model, each twice as fast as the one before.
-LADDER = [
-    Trade(5.0 * 2**step, kld, 10**9 * 2 ** (6 - step))
-    for step, kld in enumerate([0.0, 0.001, 0.006, 0.02, 0.1, 0.5])
-]
+ROWS = read_rows()
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +85,14 @@ def test_the_file_is_what_the_rows_give() -> None:
     assert len(written["rates"]) == len(fitted["rates"])
     for own, other in zip(written["rates"], fitted["rates"], strict=True):
         assert own.keys() == other.keys()
+        assert own.pop("band") == pytest.approx(other["band"], abs=0.002)
         for field, value in own.items():
             near = value if isinstance(value, str) else pytest.approx(value, rel=0.005, abs=0.11)
             assert other[field] == near, (own["backend"], own["generation"], field)
 
 
 def test_every_row_has_its_source() -> None:
-    with fit.DATA.open(encoding="utf-8", newline="") as file:
+    with DATA.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(ROWS) > 350
     assert all(row["source"] and row["test"] and float(row["read_gb"]) > 0 for row in rows)
@@ -124,6 +115,21 @@ def test_no_backend_is_off_by_more(unseen: list[fit.Residual], backend: Backend)
     errors = fit.errors_of(own)
     assert errors.median <= 12
     assert errors.p90 <= 35
+
+
+def test_four_of_five_devices_of_each_generation_are_within_its_band(
+    unseen: list[fit.Residual],
+) -> None:
+    for (backend, generation), rates in TABLE.rates.items():
+        own = [(row, ratio) for row, ratio in unseen if row.dense and not row.small]
+        own = [p for p in own if (p[0].backend, p[0].generation) == (backend, generation)]
+        shares: dict[str, list[bool]] = {}
+        for row, ratio in own:
+            if row.cost is not Cost.LOW_I:
+                inside = rates.band.low - 0.001 <= ratio <= rates.band.high + 0.001
+                shares.setdefault(row.device.name, []).append(inside)
+        found = [sum(inside) / len(inside) for inside in shares.values()]
+        assert not found or sum(found) / len(found) >= 0.79, (backend, generation)
 
 
 def test_a_device_left_out_has_no_part_in_its_own_prediction(unseen: list[fit.Residual]) -> None:
@@ -189,7 +195,8 @@ def test_rows_lie_in_their_band(  # noqa: PLR0913, PLR0917 -- the fields of a ro
     assert speed.low <= measured <= speed.high
     assert speed.basis is Basis.GENERATION
     edges = (speed.low / speed.tokens_per_second, speed.high / speed.tokens_per_second)
-    assert edges == pytest.approx(TABLE.bands[str(device.backend)][1:])
+    rates = TABLE.rates[device.backend or Backend.CPU, generation_of(device)]
+    assert edges == pytest.approx(rates.band[1:])
 
 
 def test_of_experts_those_used_are_read() -> None:
@@ -216,6 +223,25 @@ def test_an_embedding_inside_an_estimate_is_taken_off() -> None:
     tied = known(RUN._replace(weights=spread, shape=shape._replace(tied=True)))
     assert estimate.tokens_per_second > 1.2 * with_it.tokens_per_second
     assert tied == with_it
+
+
+def test_a_range_lies_around_the_corrected_figure() -> None:
+    routed = RUN._replace(
+        weights=weights_of(10**8, experts=8 * 10**8),
+        shape=shape_of(experts=8, used=2),
+        devices=(card(Backend.ROCM, "gfx1100"),),
+    )
+    speed, rates = known(routed), TABLE.rates[Backend.ROCM, "RDNA3"]
+    experts = TABLE.bands[Basis.EXPERTS]
+    widest = max(rates.band.high, experts.high / experts.middle)
+    assert speed.high / speed.tokens_per_second == pytest.approx(widest)
+
+
+def test_a_backend_without_generations_has_its_own_band_too() -> None:
+    sycl = known(RUN._replace(devices=(card(Backend.SYCL, None, name="Intel Arc B580"),)))
+    own, strange = TABLE.rates[Backend.SYCL, "other"].band, TABLE.bands[Basis.BACKEND]
+    edges = (sycl.low / sycl.tokens_per_second, sycl.high / sycl.tokens_per_second)
+    assert edges == pytest.approx((min(own.low, strange.low), max(own.high, strange.high)))
 
 
 @given(st.integers(1, 32), st.integers(100, 900))
@@ -321,48 +347,6 @@ def test_costs(label: str, cost: Cost | None) -> None:
     assert cost_of(label) is cost
 
 
-def trades() -> st.SearchStrategy[list[Trade]]:
-    speeds = st.none() | st.floats(0.1, 500)
-    trade = st.builds(Trade, speeds, st.floats(0, 5), st.integers(10**6, 10**12))
-    return st.lists(trade, min_size=1, max_size=12)
-
-
-@given(trades())
-def test_balance_is_never_dominated(candidates: list[Trade]) -> None:
-    pick = candidates[balanced(candidates)]
-    assume(all(trade.speed is not None for trade in candidates))
-    for other in candidates:
-        as_good = (other.speed or 0) >= (pick.speed or 0) and other.kld <= pick.kld
-        assert not (as_good and other.size <= pick.size and other != pick)
-
-
-@given(trades(), st.randoms())
-def test_balance_does_not_depend_on_the_order(candidates: list[Trade], random: Random) -> None:
-    pick = candidates[balanced(candidates)]
-    random.shuffle(candidates)
-    # Without all speeds, two of one size and one loss are the same to it.
-    assert candidates[balanced(candidates)][1:] == pick[1:]
-
-
-def test_balance_takes_the_fastest_that_is_near_the_best_of_the_fluent() -> None:
-    # 20 tokens a second are fluent, so the third is the best there; its neighbour loses too much.
-    assert LADDER[2].speed == FLUENT
-    assert balanced(LADDER) == 2
-    closer = LADDER[3]._replace(kld=LADDER[2].kld + NEAR)
-    assert balanced([*LADDER[:3], closer, *LADDER[4:]]) == 3
-    # Where nothing is fluent, half the fastest will do.
-    assert balanced(LADDER[:2]) == 1
-    assert balanced([LADDER[0], LADDER[1]._replace(kld=0.5)]) == 0
-    with pytest.raises(ValueError, match="nothing"):
-        balanced([])
-
-
-def test_without_speeds_sizes_tell_what_is_fast() -> None:
-    unknown = [trade._replace(speed=None) for trade in LADDER]
-    assert balanced(unknown) == 4
-    assert balanced([LADDER[0], *unknown[1:]]) == 4
-
-
 def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         document = json.loads((catalog_dir() / NAME).read_text("utf-8"))
@@ -381,11 +365,10 @@ def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
         (lambda d: d["rates"][0].update(efficiency=1.5), "row 1: efficiency is not a number"),
         (lambda d: d["rates"][1].pop("low_i"), "row 2: low_i is not a number"),
         (lambda d: d["rates"].append(d["rates"][0]), "cuda Ada is there already"),
-        (lambda d: d["rates"].pop(), "bands are not those of"),
         (lambda d: d["rates"].pop(6), "cuda has no row for other generations"),
         (lambda d: d["bands"].pop("experts"), "bands are not those of"),
-        (lambda d: d["bands"].update(cuda=[1, 1.1, 1.2]), "band cuda: the middle is not between"),
-        (lambda d: d["bands"].update(cuda=[1, 1]), "band cuda: not three numbers"),
+        (lambda d: d["bands"].update(experts=[1, 1.1, 1.2]), "band experts: the middle is not"),
+        (lambda d: d["rates"][0].update(band=[1, 1]), "row 1: not three numbers"),
     ],
 )
 def test_a_broken_file_is_refused(

@@ -11,31 +11,27 @@ counts once, however many rows it has, and a row far off counts less.
 
 from __future__ import annotations
 
-import csv
 import math
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from quantpick.domain.host import Backend, Device, MemoryKind
+from quantpick.domain.host import Backend
 from quantpick.domain.speed import (
     OTHER,
-    SMALL,
+    Band,
     Basis,
     Cost,
     Rates,
-    cost_of,
-    generation_of,
     token_time,
 )
-from quantpick.domain.units import GB
 from quantpick.sources.catalog_format import dump_table
+from tests.speed.rows import Row, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-DATA = Path(__file__).parents[1] / "data" / "speeds.csv"
 TARGET = Path(__file__).parents[2] / "src/quantpick/catalog/reference/speed.json"
 
 #: Backends in the order of the file.
@@ -59,6 +55,9 @@ PRIORS = {
 #: Spread of a row around the model, and how many spreads off a row starts to count less.
 _SPREAD, _FAR = 0.08, 1.2
 
+#: The band of rates before they are tried on devices that they have not seen.
+_UNTOLD = Band(1.0, 1.0, 1.0)
+
 #: A backend with fewer devices than this has its band widened to that of all backends.
 _FEW_DEVICES = 10
 
@@ -77,74 +76,7 @@ SOURCES = {
 }
 
 Theta = dict[str, float]
-Residual = tuple["Row", float]
-
-
-class Row(NamedTuple):
-    """One measurement."""
-
-    device: Device
-    gpus: int
-    small: bool
-    cost: Cost
-    layers: int
-    read: float
-    experts: bool
-    speed: float
-    bench: bool
-
-    @property
-    def backend(self) -> Backend:
-        """Its backend."""
-        return self.device.backend or Backend.CPU
-
-    @property
-    def generation(self) -> str:
-        """The generation of its device."""
-        return generation_of(self.device)
-
-    @property
-    def dense(self) -> bool:
-        """Whether it is fitted: a dense model on one device."""
-        return self.gpus == 1 and not self.experts
-
-
-def read_rows(path: Path = DATA) -> list[Row]:
-    """Return all measurements."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [_row(fields) for fields in csv.DictReader(file)]
-
-
-def _row(fields: dict[str, str]) -> Row:
-    cost = cost_of(fields["quant"])
-    if cost is None:
-        raise ValueError(f"a label without known types: {fields['quant']}")
-    return Row(
-        device=device_of(fields),
-        gpus=int(fields["gpus"]),
-        small=float(fields["parameters_b"]) * 1e9 < SMALL,
-        cost=cost,
-        layers=int(fields["layers"]),
-        read=float(fields["read_gb"]) * GB,
-        experts=fields["moe"] == "yes",
-        speed=float(fields["tokens_per_second"]),
-        bench=fields["kind"] == "bench",
-    )
-
-
-def device_of(fields: dict[str, str]) -> Device:
-    """Return the device of a row, with what the model looks at."""
-    return Device(
-        fields["device"],
-        Backend(fields["backend"]),
-        MemoryKind.DEDICATED,
-        0,
-        0,
-        None,
-        fields["source"],
-        arch=fields["arch"] or None,
-        bandwidth=round(float(fields["bandwidth_gb_s"]) * GB),
-    )
+Residual = tuple[Row, float]
 
 
 def prior(name: str) -> tuple[float, float]:
@@ -167,7 +99,7 @@ def rates(theta: Theta, backend: Backend, generation: str) -> Rates:
     for cost in (Cost.WIDE, Cost.K, Cost.LOW_K, Cost.IQ4, Cost.LOW_I):
         factors[cost] = math.exp(with_own(cost))
     efficiency, layer = math.exp(with_own("efficiency")), math.exp(with_own("layer"))
-    return Rates(backend, generation, efficiency, layer, factors)
+    return Rates(backend, generation, efficiency, layer, factors, _UNTOLD)
 
 
 def times(theta: Theta, row: Row) -> tuple[float, float]:
@@ -313,23 +245,34 @@ def band(residuals: Sequence[Residual], *, shifted: bool = False) -> list[float]
 
 
 def bands(rows: Sequence[Row], unseen: Sequence[Residual]) -> dict[str, list[float]]:
-    """Return the bands by backend and by what is known to be predicted worse."""
-    usual = [(row, ratio) for row, ratio in unseen if _usual(row)]
-    everywhere = band(usual)
-    table: dict[str, list[float]] = {}
-    for backend in BACKENDS:
-        own = [(row, ratio) for row, ratio in usual if row.backend is backend]
-        found = band(own)
-        if errors_of(own).devices < _FEW_DEVICES:
-            found = [1.0, min(found[1], everywhere[1]), max(found[2], everywhere[2])]
-        table[backend] = found
+    """Return the bands of what is known to be predicted worse."""
     strangers = left_out([row for row in rows if _usual(row)], lambda row: row.generation)
-    table[Basis.BACKEND] = band([pair for pair in strangers if pair[0].backend != Backend.SYCL])
-    table[Basis.SEVERAL] = band([pair for pair in unseen if pair[0].gpus > 1])
-    table[Basis.SMALL] = band([pair for pair in unseen if pair[0].small and pair[0].dense])
-    table[Basis.LOW_I] = band([pair for pair in unseen if pair[0].cost is Cost.LOW_I])
-    table[Basis.EXPERTS] = band([pair for pair in unseen if pair[0].experts], shifted=True)
-    return {key: [round(value, 3) for value in values] for key, values in table.items()}
+    table = {
+        Basis.BACKEND: band([pair for pair in strangers if pair[0].backend != Backend.SYCL]),
+        Basis.SEVERAL: band([pair for pair in unseen if pair[0].gpus > 1]),
+        Basis.SMALL: band([pair for pair in unseen if pair[0].small and pair[0].dense]),
+        Basis.LOW_I: band([pair for pair in unseen if pair[0].cost is Cost.LOW_I]),
+        Basis.EXPERTS: band([pair for pair in unseen if pair[0].experts], shifted=True),
+    }
+    return {key: rounded(values) for key, values in table.items()}
+
+
+def generation_band(usual: Sequence[Residual], backend: Backend, generation: str) -> list[float]:
+    """Return the band of a generation: that of its backend, or its own edges where they are wider.
+
+    A backend with few devices has that of all backends too.
+    """
+    own = [pair for pair in usual if pair[0].backend is backend]
+    parts = [own, [pair for pair in own if pair[0].generation == generation]]
+    if errors_of(own).devices < _FEW_DEVICES:
+        parts.append(list(usual))
+    found = [band(part) for part in parts if part]
+    return [1.0, min(low for _, low, _ in found), max(high for _, _, high in found)]
+
+
+def rounded(values: Iterable[float]) -> list[float]:
+    """Return values as the file has them."""
+    return [round(value, 3) for value in values]
 
 
 def _usual(row: Row) -> bool:
@@ -339,6 +282,7 @@ def _usual(row: Row) -> bool:
 def document(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the catalog file that the rows give."""
     unseen = left_out(rows, device_name)
+    usual = [pair for pair in unseen if _usual(pair[0])]
     table = []
     for backend in BACKENDS:
         own = [row for row in rows if row.backend is backend and row.dense]
@@ -346,7 +290,9 @@ def document(rows: Sequence[Row]) -> dict[str, Any]:
         for generation in (*sorted({row.generation for row in own} - {OTHER}), OTHER):
             found = [pair for pair in scoreboard(unseen) if pair[0].backend is backend]
             like = [p for p in found if generation in {p[0].generation, OTHER}]
-            table.append(_fields(rates(theta, backend, generation), errors_of(like)))
+            around = rounded(generation_band(usual, backend, generation))
+            own_rates = rates(theta, backend, generation)
+            table.append({**_fields(own_rates, errors_of(like)), "band": around})
     return {"schema": 1, "sources": SOURCES, "bands": bands(rows, unseen), "rates": table}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from itertools import accumulate, pairwise
+from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick.domain.host import Backend
@@ -80,20 +81,6 @@ class Unknown(StrEnum):
     BACKEND = "backend"
 
 
-class Rates(NamedTuple):
-    """Fitted figures of one generation of devices under one backend.
-
-    ``efficiency`` is the share of the bandwidth that weights of 4 or 5 plain bits are read with,
-    ``layer_seconds`` what each layer takes beside; ``factors`` multiply the reading.
-    """
-
-    backend: Backend
-    generation: str
-    efficiency: float
-    layer_seconds: float
-    factors: Mapping[Cost, float]
-
-
 class Band(NamedTuple):
     """Measured speed over predicted speed: its middle, and what four of five devices are within."""
 
@@ -102,14 +89,30 @@ class Band(NamedTuple):
     high: float
 
 
+class Rates(NamedTuple):
+    """Fitted figures of one generation of devices under one backend.
+
+    ``efficiency`` is the share of the bandwidth that weights of 4 or 5 plain bits are read with,
+    ``layer_seconds`` what each layer takes beside; ``factors`` multiply the reading. ``band`` is
+    how far off they were, that of the backend at least.
+    """
+
+    backend: Backend
+    generation: str
+    efficiency: float
+    layer_seconds: float
+    factors: Mapping[Cost, float]
+    band: Band
+
+
 class SpeedTable(NamedTuple):
     """The fitted figures, and how far off they were for devices that the fit had not seen.
 
-    A band's key is a ``Basis``, and for ``GENERATION`` the backend.
+    ``bands`` are those of all that is predicted worse; ``GENERATION`` has its own in the rates.
     """
 
     rates: Mapping[tuple[Backend, str], Rates]
-    bands: Mapping[str, Band]
+    bands: Mapping[Basis, Band]
 
 
 class Run(NamedTuple):
@@ -147,14 +150,16 @@ def predict(run: Run, table: SpeedTable) -> Speed | None:
     cost = cost_of(run.label)
     if why_unknown(run, table) or cost is None or run.shape is None:
         return None
-    seconds, bases = 0.0, _weak(run, run.shape, cost)
+    seconds, bases, bands = 0.0, _weak(run, run.shape, cost), list[Band]()
     for device, (read, layers) in zip(run.devices, _shares(run, run.shape), strict=False):
         rates = rates_for(device, table)
         if not read or rates is None or device.bandwidth is None:
             continue
         seconds += sum(token_time(rates, cost, read, layers, device.bandwidth))
         bases.add(Basis.BACKEND if rates.generation == OTHER else Basis.GENERATION)
-    return _speed(1 / seconds, bases, run.devices[0].backend, table)
+        bands.append(rates.band)
+    bands += [table.bands[basis] for basis in bases - {Basis.GENERATION}]
+    return _speed(1 / seconds, max(bases, key=list(Basis).index), bands)
 
 
 def why_unknown(run: Run, table: SpeedTable) -> Unknown | None:  # noqa: PLR0911 -- one a reason
@@ -279,16 +284,11 @@ def _weak(run: Run, shape: Shape, cost: Cost) -> set[Basis]:
     return {basis for basis, applies in signs.items() if applies}
 
 
-def _speed(raw: float, bases: set[Basis], backend: Backend | None, table: SpeedTable) -> Speed:
-    """Put the widest band of all that apply around a figure."""
-    keys = [backend or "" if basis is Basis.GENERATION else basis for basis in bases]
-    bands = [table.bands[key] for key in keys]
-    middle = raw
-    for band in bands:
-        middle *= band.middle
-    low = min(middle, raw * min(band.low for band in bands))
-    high = max(middle, raw * max(band.high for band in bands))
-    weakest = max(bases, key=list(Basis).index)
+def _speed(raw: float, weakest: Basis, bands: Sequence[Band]) -> Speed:
+    """Put the widest band of all that apply around a figure, after their corrections."""
+    middle = raw * prod(band.middle for band in bands)
+    low = middle * min(band.low / band.middle for band in bands)
+    high = middle * max(band.high / band.middle for band in bands)
     return Speed(middle, low, high, weakest)
 
 

@@ -28,8 +28,7 @@ def load_speeds() -> SpeedTable:
     for backend in sorted(backends):
         if (backend, OTHER) not in rates:
             broken(NAME, f"{backend} has no row for other generations")
-    needed = {*backends, *Basis} - {Basis.GENERATION}
-    return SpeedTable(rates, _bands(document, needed))
+    return SpeedTable(rates, _bands(document))
 
 
 def _rates(row: dict[str, Any], where: str) -> Rates:
@@ -45,6 +44,7 @@ def _rates(row: dict[str, Any], where: str) -> Rates:
         _number(row, "efficiency", _EFFICIENCY, where),
         _number(row, "layer_us", _LAYER, where) / 1e6,
         factors,
+        _band(row.get("band"), where),
     )
 
 
@@ -56,12 +56,12 @@ def _number(row: dict[str, Any], field: str, limits: tuple[float, float], where:
     return float(value)
 
 
-def _bands(document: dict[str, Any], needed: set[str]) -> dict[str, Band]:
-    """Return the bands: one for each backend, and one for each thing predicted worse."""
-    bands = document.get("bands")
+def _bands(document: dict[str, Any]) -> dict[Basis, Band]:
+    """Return the bands, one for each thing predicted worse."""
+    bands, needed = document.get("bands"), set(Basis) - {Basis.GENERATION}
     if not isinstance(bands, dict) or set(bands) != needed:
         broken(NAME, f"bands are not those of {', '.join(sorted(needed))}")
-    return {key: _band(values, f"{NAME}, band {key}") for key, values in bands.items()}
+    return {Basis(key): _band(values, f"{NAME}, band {key}") for key, values in bands.items()}
 
 
 def _band(values: object, where: str) -> Band:
