@@ -4,7 +4,8 @@
 left out in turn; ``--write`` writes the file.
 
 Each backend is fitted on its own: an efficiency and a time a layer, both with a deviation for each
-generation, and a factor for each kind of type. All are logarithms with a prior, so that a
+generation, a factor for each kind of type, and one for rows of old builds, which a prediction
+leaves out: it is for builds of today. All are logarithms with a prior, so that a
 generation with few devices stays near its backend. Rows are dense models on one device; a device
 counts once, however many rows it has, and a row far off counts less.
 """
@@ -50,6 +51,7 @@ PRIORS = {
     Cost.IQ4: (math.log(1.05), 0.1),
     Cost.LOW_I: (math.log(1.5), 0.4),
     f"{Cost.LOW_I}/": (0.0, 0.4),
+    "old": (0.0, 0.1),
 }
 
 #: Spread of a row around the model, and how many spreads off a row starts to count less.
@@ -103,10 +105,12 @@ def rates(theta: Theta, backend: Backend, generation: str) -> Rates:
 
 
 def times(theta: Theta, row: Row) -> tuple[float, float]:
-    """Return the predicted seconds of a row: for reading, and for its layers."""
+    """Return the predicted seconds of a row, by a build of its age: reading, and its layers."""
     bandwidth = row.device.bandwidth or 0
     own = rates(theta, row.backend, row.generation)
-    return token_time(own, row.cost, row.read, row.layers, bandwidth)
+    reading, layers = token_time(own, row.cost, row.read, row.layers, bandwidth)
+    longer = math.exp(theta.get("old", 0.0)) if row.old else 1.0
+    return reading * longer, layers * longer
 
 
 def fit(rows: Sequence[Row]) -> Theta:
@@ -135,6 +139,8 @@ def _slopes(row: Row, reading: float, layers: float) -> list[tuple[str, float]]:
         slopes.append((str(row.cost), reading))
     if row.cost is Cost.LOW_I:
         slopes.append((f"{row.cost}/{row.generation}", reading))
+    if row.old:
+        slopes.append(("old", reading + layers))
     return slopes
 
 

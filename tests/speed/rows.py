@@ -12,6 +12,9 @@ from quantpick.domain.units import GB
 
 DATA = Path(__file__).parents[1] / "data" / "speeds.csv"
 
+#: Builds of llama.cpp before this year were slower, so their rows have a factor of their own.
+_NEW = "2025"
+
 
 class Row(NamedTuple):
     """One measurement."""
@@ -25,6 +28,7 @@ class Row(NamedTuple):
     experts: bool
     speed: float
     bench: bool
+    old: bool
 
     @property
     def backend(self) -> Backend:
@@ -62,6 +66,7 @@ def _row(fields: dict[str, str]) -> Row:
         experts=fields["moe"] == "yes",
         speed=float(fields["tokens_per_second"]),
         bench=fields["kind"] == "bench",
+        old="" < fields["date"] < _NEW,
     )
 
 
