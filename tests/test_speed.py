@@ -297,6 +297,7 @@ def test_what_is_known_less_has_a_wider_band(changes: dict[str, Any], basis: Bas
         ({"label": "BF16", "devices": (card()._replace(bf16=False),)}, Unknown.EMULATED),
         ({"devices": (card(bandwidth=None),)}, Unknown.BANDWIDTH),
         ({"devices": (card()._replace(backend=None),)}, Unknown.BACKEND),
+        ({"devices": (card()._replace(backends=(Backend.VULKAN,)),)}, Unknown.BACKEND),
         ({"devices": (card(), card(bandwidth=None)), "split": Split((20, 13))}, Unknown.BANDWIDTH),
     ],
 )

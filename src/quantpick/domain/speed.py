@@ -243,8 +243,11 @@ def _vendor(device: Device) -> str:
 
 
 def rates_for(device: Device, table: SpeedTable) -> Rates | None:
-    """Return the rates of a device's generation, else of its backend, None if it has none."""
-    if device.backend is None:
+    """Return the rates of a device's generation, else of its backend, None if it has none.
+
+    A backend that nobody says can drive the device has none for it.
+    """
+    if device.backend is None or (device.backends and device.backend not in device.backends):
         return None
     own = table.rates.get((device.backend, generation_of(device)))
     return own or table.rates.get((device.backend, OTHER))

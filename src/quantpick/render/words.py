@@ -160,7 +160,7 @@ _NO_SPEED = {
     Unknown.TYPE: "the types inside it are not known",
     Unknown.EMULATED: "the device has no BF16 in hardware",
     Unknown.BANDWIDTH: "the bandwidth of the device is not known",
-    Unknown.BACKEND: "nothing was measured with this backend",
+    Unknown.BACKEND: "nothing was measured of this device with this backend",
 }
 
 
