@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -202,6 +203,29 @@ def test_an_engine_that_is_none_is_refused(bare: Command, tmp_path: Path) -> Non
         assert str(path) in run.stderr
         with pytest.raises(UsageError):
             probe_engine(place(), path)
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "locked/bin"])
+def test_a_folder_that_cannot_be_looked_into_holds_no_engine(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / name
+    _deny(monkeypatch, tmp_path / "locked")
+    assert probe_engine(place(PATH=str(folder))).engine is None
+    with pytest.raises(UsageError):
+        probe_engine(place(), folder)
+
+
+def _deny(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let nothing below a folder be looked at, also where the tests run as root."""
+    look = os.stat
+
+    def stat(path: Any, *words: Any, **more: Any) -> os.stat_result:  # noqa: ANN401
+        if str(path).startswith(str(folder)):
+            raise PermissionError(errno.EACCES, "denied", str(path))
+        return look(path, *words, **more)
+
+    monkeypatch.setattr(os, "stat", stat)
 
 
 def test_lm_studios_chosen_backend_is_asked(tmp_path: Path) -> None:

@@ -69,8 +69,8 @@ def find_programs(place: Place) -> Iterator[Found]:
 
 def stated_program(path: Path, place: Place) -> Found:
     """Return the program that a user names, or the one in the folder. Raises UsageError."""
-    program = _program_in(path, place) if path.is_dir() else path
-    if program is None or not os.access(program, os.X_OK) or not program.is_file():
+    program = _program_in(path, place) if os.path.isdir(path) else path  # noqa: PTH112 -- never raises
+    if program is None or not _is_program(program):
         raise UsageError(
             f"--engine {path} is no program of llama.cpp",
             "name llama-server or llama-bench, or the folder they are in",
@@ -103,7 +103,7 @@ def _ollama_folders(path: list[Path], place: Place) -> Iterator[Path]:
     """Yield the folders that can hold Ollama's llama.cpp: they lie beside its program."""
     for folder in path:
         program = folder / _executable("ollama", place)
-        if program.is_file():
+        if _is_program(program):
             home = program.resolve().parent
             yield home if place.system == "darwin" else home / "lib" / "ollama"
             yield home.parent / "lib" / "ollama"
@@ -127,9 +127,14 @@ def _backends_in(folder: Path) -> tuple[BackendLibrary, ...]:
 def _program_in(folder: Path, place: Place) -> Path | None:
     for name in _PROGRAMS:
         path = folder / _executable(name, place)
-        if os.access(path, os.X_OK) and path.is_file():
+        if _is_program(path):
             return path
     return None
+
+
+def _is_program(path: Path) -> bool:
+    # Path.is_file raises in a folder that may not be entered, such as root's own on PATH.
+    return os.access(path, os.X_OK) and path.is_file()
 
 
 def _executable(name: str, place: Place) -> str:
