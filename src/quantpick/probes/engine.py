@@ -11,17 +11,20 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick.domain.host import Caveat, Engine, SourceState, State
-from quantpick.probes.engine_output import parse_devices, parse_extras, parse_version
+from quantpick.probes.engine_output import is_list, parse_devices, parse_extras, parse_version
 from quantpick.probes.engine_places import find_programs, stated_program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+    from typing import TypeAlias
 
     from quantpick.domain.sighting import Sighting
     from quantpick.probes.engine_places import Found
     from quantpick.probes.protocol import Place
     from quantpick.probes.run import Output
+
+    _Trouble: TypeAlias = tuple[tuple[SourceState, ...], tuple[Caveat, ...]]
 
 SOURCE = "llama.cpp"
 
@@ -31,8 +34,15 @@ _TIME_LIMIT, _WINDOWS_TIME_LIMIT = 30.0, 90.0
 #: Programs that tell their version, best first.
 _VERSIONED = ("llama-server", "llama-cli", "llama-bench")
 
-#: Settings of llama.cpp that would bend its answer; a stale LLAMA_ARG_DEVICE even ends it.
-_SCRUBBED = ("LLAMA_ARG_", "LLAMA_LOG_")
+#: Exit statuses of a program that did not understand: not those of a shell or loader, nor signals.
+_REFUSALS = range(1, 126)
+
+#: How much to repeat of what a program said last.
+_WORDS_LIMIT = 200
+
+#: Settings of llama.cpp that would bend its answer: a stale LLAMA_ARG_DEVICE even ends it, and the
+#: last two show one GPU several times.
+_SCRUBBED = ("LLAMA_ARG_", "LLAMA_LOG_", "GGML_CUDA_DEVICES", "GGML_METAL_DEVICES")
 
 #: Run by this Python where llama_cpp is installed beside quantpick.
 _LLAMA_CPP = """
@@ -74,11 +84,9 @@ def _ask(place: Place, found: Found) -> EngineAnswer:
         return EngineAnswer(engine, None, *_trouble(found.path, error))
     build, line = _version(place, found.path)
     engine = engine._replace(build=build, version=line)
-    failed = next((output.status for output in outputs if output.status != 0), None)
-    if failed is not None:
-        detail = f"{found.path} does not know --list-devices (status {failed})"
-        advice = "a newer llama.cpp lists its devices; until then the drivers are asked alone"
-        return EngineAnswer(engine, None, (SourceState(SOURCE, State.FAILED, detail, advice),))
+    refused = _refusal(found.path, outputs, line)
+    if refused is not None:
+        return EngineAnswer(engine, None, *refused)
     listed = _each_backend_once(_read_list(output, str(found.path)) for output in outputs)
     count = f"{len(listed)} device{'' if len(listed) == 1 else 's'}" if listed else "no GPU"
     detail = f"{count} listed by {found.path}"
@@ -132,9 +140,34 @@ def _scrubbed(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if not name.startswith(_SCRUBBED)}
 
 
-def _trouble(path: Path, error: Exception) -> tuple[tuple[SourceState, ...], tuple[Caveat, ...]]:
-    state = State.TIMED_OUT if isinstance(error, TimeoutError) else State.FAILED
-    detail = str(error) if isinstance(error, TimeoutError) else f"{path} cannot be run: {error}"
+def _trouble(path: Path, error: Exception) -> _Trouble:
+    if isinstance(error, TimeoutError):
+        return _unusable(str(error), State.TIMED_OUT)
+    return _unusable(f"{path} cannot be run: {error}")
+
+
+def _refusal(path: Path, outputs: Sequence[Output], version: str | None) -> _Trouble | None:
+    """Return why what a program printed is no list of devices, None where it is one."""
+    failed = next((output for output in outputs if output.status != 0), None)
+    if failed is None:
+        listed = any(is_list(o.stdout) or parse_devices(o.stdout, "") for o in outputs)
+        # Old builds print nothing where there is no device, and tell their version.
+        known = listed or version is not None
+        return None if known else _unusable(f"{path} does not answer as llama.cpp does")
+    if version is None or failed.status not in _REFUSALS:
+        return _unusable(_ending(path, failed))
+    detail = f"{path} does not know --list-devices (status {failed.status})"
+    advice = "a newer llama.cpp lists its devices; until then the drivers are asked alone"
+    return (SourceState(SOURCE, State.FAILED, detail, advice),), ()
+
+
+def _ending(path: Path, output: Output) -> str:
+    """Return in words how a program ended that did not list its devices."""
+    last = output.stderr.strip().rpartition("\n")[2][:_WORDS_LIMIT]
+    return f"{path} ended with status {output.status}{f': {last}' if last else ''}"
+
+
+def _unusable(detail: str, state: State = State.FAILED) -> _Trouble:
     advice = "name another one with --engine PATH; the drivers were asked alone"
     caveat = Caveat("engine_unreadable", f"{detail}; the drivers were asked alone")
     return (SourceState(SOURCE, state, detail, advice),), (caveat,)

@@ -77,10 +77,17 @@ def parse_devices(stdout: str, source: str) -> tuple[Sighting, ...]:
                 usable=size,
                 free=min(int(free) * _MIB, size),
                 backends=(backend,) if backend else (),
+                # Where no driver says otherwise: Apple's GPUs share the host's memory.
+                integrated=True if backend is Backend.METAL else None,
                 engine_id=f"{kind}{number}",
             )
         )
     return tuple(found)
+
+
+def is_list(stdout: str) -> bool:
+    """Whether a program printed the heading of a list of devices, of which there may be none."""
+    return "Available devices:" in stdout
 
 
 def parse_version(text: str) -> tuple[int | None, str | None]:

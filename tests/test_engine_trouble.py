@@ -1,0 +1,68 @@
+"""Folders and programs that are no engine: said as what they are, and the drivers decide."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from quantpick.errors import UsageError
+from quantpick.probes.engine import probe_engine
+from quantpick.probes.protocol import Place
+from quantpick.probes.run import run
+from tests.support.llama_programs import with_path, write_program
+
+if TYPE_CHECKING:
+    from tests.support.command import Command
+
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="the stand-ins for programs are shell scripts"
+)
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "locked/bin"])
+def test_a_folder_that_cannot_be_looked_into_holds_no_engine(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / name
+    _deny(monkeypatch, tmp_path / "locked")
+    place = Place(Path("/"), {"PATH": str(folder)}, run, sys.platform)
+    assert probe_engine(place).engine is None
+    with pytest.raises(UsageError):
+        probe_engine(place, folder)
+
+
+def _deny(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let nothing below a folder be looked at, also where the tests run as root."""
+    look = os.stat
+
+    def stat(path: Any, *words: Any, **more: Any) -> os.stat_result:  # noqa: ANN401
+        if str(path).startswith(str(folder)):
+            raise PermissionError(errno.EACCES, "denied", str(path))
+        return look(path, *words, **more)
+
+    monkeypatch.setattr(os, "stat", stat)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo 'cannot open libggml.so' >&2; exit 127", "status 127: cannot open libggml.so"),
+        ('[ "$1" = --version ] && echo "version: 6795 (abc)" && exit; kill -SEGV $$', "status -11"),
+        ("exit 0", "does not answer as llama.cpp does"),
+        ('echo "$@"', "does not answer as llama.cpp does"),
+    ],
+)
+def test_a_program_that_does_not_work_is_a_warning_and_no_engine_without_a_gpu(
+    script: str, said: str, bare: Command, tmp_path: Path
+) -> None:
+    write_program(tmp_path / "bin", script)
+    found = with_path(bare, tmp_path / "bin")("hardware", "--json").json
+    assert found["sources"][0]["state"] == "failed"
+    assert said in found["sources"][0]["detail"]
+    assert [warning["code"] for warning in found["warnings"]] == ["engine_unreadable"]
+    assert said in found["warnings"][0]["message"]
