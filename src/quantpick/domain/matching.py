@@ -111,6 +111,7 @@ def device_of(card: Card, ram: Ram) -> Device | None:
     What the engine is given is what is usable. What that is below the sticker, the cuts explain to
     the byte; free memory never exceeds the usable, and shared memory never the host's.
     """
+    card = _with_borrowed(card, ram)
     known = {field: _first(card.sightings, field) for field in _FIRST_WINS}
     kind = known["memory_kind"]
     if kind is None:
@@ -136,6 +137,28 @@ def device_of(card: Card, ram: Ram) -> Device | None:
         uuid=known["uuid"],
         engine_id=known["engine_id"],
     )
+
+
+def _with_borrowed(card: Card, ram: Ram) -> Card:
+    """Return a GPU inside a processor with the RAM that the engine has beside the GPU's own part.
+
+    Windows tells that part, the carve-out, of AMD's APUs, and leaves it to others to say that
+    they are some.
+    """
+    first = card.sightings[0]
+    own = first.usable or first.total
+    inside = first.integrated is None and _first(card.sightings, "integrated")
+    if first.memory_kind is not MemoryKind.DEDICATED or not inside or not own:
+        return card
+    offered = max((row.usable or 0 for row in card.listed), default=0)
+    borrowed = min(max(0, offered - own), ram.total)
+    both = first._replace(
+        memory_kind=MemoryKind.CARVE_OUT_GTT,
+        total=(first.total or own) + borrowed,
+        usable=own + borrowed,
+        gtt=borrowed,
+    )
+    return card._replace(native=(both, *card.native[1:]))
 
 
 class _Memory(NamedTuple):

@@ -259,7 +259,9 @@ def _sighting(
     )
     if integrated:
         return _with_shared_memory(seen, adapter, ram)
-    kind = None if integrated is None else MemoryKind.DEDICATED
+    # What AMD's drivers write is never RAM that Windows counts: that of an APU is its carve-out.
+    own = integrated is False or card.vendor in _AMD
+    kind = MemoryKind.DEDICATED if own else None
     return _with_own_memory(seen._replace(memory_kind=kind), card, adapter, used)
 
 
