@@ -22,7 +22,9 @@ from quantpick.domain.machine import (
     parse_machine,
 )
 from quantpick.domain.units import GIB
+from quantpick.domain.working_set import working_set
 from quantpick.errors import IntegrityError, NotFoundError, UsageError
+from quantpick.probes.amd import ROCM_TARGETS
 from quantpick.sources import rows
 from quantpick.sources.devices import load_devices
 
@@ -96,6 +98,11 @@ def test_figures_go_with_the_vendor(product: Product) -> None:
     assert list(product.sizes_gib) == sorted(set(product.sizes_gib))
 
 
+@pytest.mark.parametrize("product", [p for p in TABLE if p.vendor is Vendor.AMD], ids=label)
+def test_rocm_comes_first_where_a_probed_device_has_it(product: Product) -> None:
+    assert (product.backends[0] is Backend.ROCM) == (product.arch in ROCM_TARGETS)
+
+
 # What is typed
 
 
@@ -111,7 +118,9 @@ def test_figures_go_with_the_vendor(product: Product) -> None:
         ("2\u00d73090", 2, "GeForce RTX 3090", 24),
         ("4*a100-80", 4, "A100 80GB", 80),
         ("NVIDIA A100-SXM4-40GB", 1, "A100 40GB", 40),
-        ("NVIDIA H100 80GB HBM3", 1, "H100 80GB", 80),
+        ("NVIDIA H100 80GB HBM3", 1, "H100 SXM 80GB", 80),
+        ("NVIDIA A100-SXM4-80GB", 1, "A100 SXM 80GB", 80),
+        ("h100", 1, "H100 80GB", 80),
         ("3080-12", 1, "GeForce RTX 3080 12GB", 12),
         ("4060ti-16", 1, "GeForce RTX 4060 Ti 16GB", 16),
         ("RTX 4060 Ti 8 GB", 1, "GeForce RTX 4060 Ti 8GB", 8),
@@ -252,6 +261,12 @@ def test_an_apple_chip_lends_its_gpu_a_share_of_ram() -> None:
     assert [(cut.code, cut.size) for cut in device.cuts] == [("working_set", 16 * GIB)]
     assert (device.fp16, device.bf16, device.integrated) == (True, True, True)
     assert (device.own, device.bandwidth) == (0, 546_000_000_000)
+
+
+def test_a_chip_that_came_with_a_macos_has_at_least_its_share() -> None:
+    device = one("m5-max-128")
+    assert device.usable_source == "estimate for macOS 26"
+    assert device.usable == working_set(128 * GIB, 26) > one("m4-max-128").usable
 
 
 def test_an_amd_apu_borrows_half_of_ram() -> None:

@@ -51,7 +51,8 @@ class Product(NamedTuple):
 
     ``sizes_gib`` are its memory sizes; those of a ``unified`` device are the machine's RAM.
     ``aliases`` are what people type; products that share one differ in their sizes. ``bandwidth``
-    is in bytes a second. ``ecc`` marks memory that comes with error correction on.
+    is in bytes a second. ``ecc`` marks memory that comes with error correction on, and ``macos`` is
+    the first version that runs on a chip, where that decides about memory.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Product(NamedTuple):
     arch: str | None
     source: str
     ecc: bool = False
+    macos: int | None = None
 
     @property
     def keys(self) -> frozenset[str]:
@@ -216,8 +218,9 @@ def _limited(device: Device, product: Product) -> Device:
     if not product.unified or product.vendor is Vendor.NVIDIA:
         return device
     if product.vendor is Vendor.APPLE:
-        usable = working_set(device.total, None)
-        device = device._replace(usable_source="estimate for macOS up to 15")
+        usable = working_set(device.total, product.macos)
+        version = "up to 15" if product.macos is None else f"{product.macos}"
+        device = device._replace(usable_source=f"estimate for macOS {version}")
         return _cut(device, "working_set", usable, "macOS keeps it from the GPU by default")
     usable = device.total // 2
     device = device._replace(memory_kind=MemoryKind.CARVE_OUT_GTT, gtt=usable)

@@ -45,7 +45,7 @@ _HIP_FOLDERS = (
 
 #: Targets of llama.cpp's ROCm release for Linux (release.yml at commit 002efcd4, ROCm 7.2.1), and
 #: gfx950, which is in the longer list of its pull request 28423 (September 2026).
-_ROCM_TARGETS = frozenset(
+ROCM_TARGETS = frozenset(
     {
         *("gfx908", "gfx90a", "gfx942", "gfx950"),
         *("gfx1030", "gfx1100", "gfx1101", "gfx1102"),
@@ -68,7 +68,7 @@ class _Rocm(NamedTuple):
 
     def drives(self, node: Node) -> bool:
         """Whether ROCm programs can use a node, were it visible."""
-        return self.obstacle is None and (self.override or node.gfx) in _ROCM_TARGETS
+        return self.obstacle is None and (self.override or node.gfx) in ROCM_TARGETS
 
 
 class _Seen(NamedTuple):

@@ -63,6 +63,7 @@ def _product(row: dict[str, Any], where: str) -> Product:
         arch=_arch(row, vendor, where),
         source=text_of(row, "source", where),
         ecc=optional(row, "ecc", bool, where) or False,
+        macos=optional(row, "macos", int, where),
     )
 
 
