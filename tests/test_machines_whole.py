@@ -187,8 +187,32 @@ def test_a_named_card_takes_the_place_of_the_probed_ones(bare: Command) -> None:
 def test_a_named_machine_brings_its_memory(bare: Command) -> None:
     found = hardware(bare, "--gpu", "m4-max-64")
     assert (found["ram"]["total"], found["devices"][0]["memory_kind"]) == (64 * GIB, "unified")
+    assert found["ram"]["source"] == "--gpu"
     rule = bare("recommend", MODEL, "--gpu", "m4-max-64", "--for", "quality", "--json").json["rule"]
     assert rule["capacity"] == 64 * GIB
+
+
+@pytest.mark.parametrize(
+    ("name", "usable", "cut"),
+    [
+        ("m4-max-128", 48 * GIB, [("working_set", 16 * GIB)]),
+        ("strix-halo-128", 64 * GIB, [("gtt_limit", 64 * GIB)]),
+        ("dgx-spark", 64 * GIB, []),
+    ],
+)
+def test_stated_ram_bounds_what_a_named_machine_shares(
+    name: str, usable: int, cut: list[tuple[str, int]], bare: Command
+) -> None:
+    found = hardware(bare, "--gpu", name, "--ram", "64GiB")
+    (gpu,) = found["devices"]
+    assert found["ram"]["source"] == "--ram"
+    assert (gpu["usable"], [(c["code"], c["size"]) for c in gpu["cuts"]]) == (usable, cut)
+
+
+def test_a_share_larger_than_the_stated_ram_is_cut(bare: Command) -> None:
+    (gpu,) = hardware(bare, "--gpu", "strix-halo-128", "--ram", "32GiB")["devices"]
+    assert gpu["usable"] == gpu["gtt"] == 32 * GIB
+    assert [c["size"] for c in gpu["cuts"]] == [64 * GIB, 32 * GIB]
 
 
 @pytest.mark.parametrize(

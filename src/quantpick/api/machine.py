@@ -37,6 +37,7 @@ def probe(  # noqa: PLR0913 -- one keyword a flag
     stated = Stated(
         vram=tuple(vram),
         ram=named.ram if named and ram is None else ram,
+        ram_source="--gpu" if ram is None else "--ram",
         backend=backend,
         build=build,
         devices=tuple(devices),

@@ -16,7 +16,7 @@ class Stated(NamedTuple):
     """What the user says of a machine; sizes in bytes, None and empty where nothing is said.
 
     ``vram`` and ``free_vram`` have one size a device, ``gpus`` the devices of named machines.
-    ``devices`` are words for ``choice.with_devices``.
+    ``devices`` are words for ``choice.with_devices``, ``ram_source`` the flag that says ``ram``.
     """
 
     vram: tuple[int, ...] = ()
@@ -26,6 +26,7 @@ class Stated(NamedTuple):
     devices: tuple[str, ...] = ()
     free_vram: tuple[int, ...] = ()
     gpus: tuple[Device, ...] = ()
+    ram_source: str = "--ram"
 
     @property
     def whole(self) -> bool:
@@ -40,8 +41,10 @@ def override_host(host: Host, stated: Stated) -> Host:
     one, for GPU memory on the CPU backend, and for free memory of other devices than there are;
     NotFoundError for a device that is not there.
     """
+    if stated.gpus:
+        host = host._replace(devices=stated.gpus)
     if stated.ram is not None:
-        host = _with_ram(host, Ram(total=stated.ram, available=None, source="--ram"))
+        host = _with_ram(host, Ram(stated.ram, available=None, source=stated.ram_source))
     if stated.build is not None:
         engine = host.engine or Engine(stated.build, "--llama-cpp")
         host = host._replace(engine=engine._replace(build=stated.build, source="--llama-cpp"))
@@ -52,8 +55,6 @@ def override_host(host: Host, stated: Stated) -> Host:
         )
     if stated.vram:
         host = host._replace(devices=_stated_devices(stated.vram, stated.backend))
-    elif stated.gpus:
-        host = host._replace(devices=stated.gpus)
     if stated.backend is not None and not stated.vram:
         host = _with_backend(host, stated.backend)
     if stated.devices:
@@ -111,12 +112,32 @@ def _with_ram(host: Host, ram: Ram) -> Host:
 def _sharing(device: Device, ram: Ram) -> Device:
     """Return a device beside other RAM: what it shares is at most all of that."""
     if device.memory_kind is MemoryKind.UNIFIED:
-        usable = min(device.usable, ram.total)
-        return device._replace(total=ram.total, usable=usable, free=None)
+        return device if device.total == ram.total else _sharing_all(device, ram)
     gtt = min(device.gtt, ram.total)
     lost = device.gtt - gtt
     free = None if device.gtt else device.free
-    return device._replace(usable=device.usable - lost, gtt=gtt, free=free)
+    cuts = (Cut("gtt_beyond_ram", lost, "GTT beyond the RAM there is"),) if lost else ()
+    return device._replace(
+        usable=device.usable - lost, gtt=gtt, free=free, cuts=(*device.cuts, *cuts)
+    )
+
+
+def _sharing_all(device: Device, ram: Ram) -> Device:
+    """Return a device that has a part of other RAM: by Apple's rule, or as much as it had."""
+    if device.backend is Backend.METAL:
+        again = unified_metal_device(ram)
+        cut = Cut("working_set", ram.total - again.usable, "macOS keeps it from the GPU by default")
+        return device._replace(
+            total=ram.total,
+            usable=again.usable,
+            free=None,
+            usable_source=again.source,
+            free_source=None,
+            cuts=(cut,),
+        )
+    whole = device.usable == device.total
+    usable = ram.total if whole else min(device.usable, ram.total)
+    return device._replace(total=ram.total, usable=usable, free=None)
 
 
 def _stated_devices(sizes: Sequence[int], backend: Backend | None) -> tuple[Device, ...]:
