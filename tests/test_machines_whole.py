@@ -192,6 +192,17 @@ def test_a_named_machine_brings_its_memory(bare: Command) -> None:
     assert rule["capacity"] == 64 * GIB
 
 
+@pytest.mark.parametrize("words", [("--gpu", "b580, 4090"), ("--gpu", "b580", "--gpu", "4090")])
+def test_cards_of_different_makers_are_driven_by_one_backend(
+    words: tuple[str, ...], bare: Command
+) -> None:
+    cards = hardware(bare, *words)["devices"]
+    assert [(card["name"], card["backend"]) for card in cards] == [
+        ("Arc B580", "vulkan"),
+        ("GeForce RTX 4090", "vulkan"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "usable", "cut"),
     [

@@ -104,7 +104,8 @@ GpuOption = Annotated[
     typer.Option(
         "--gpu",
         metavar="NAME",
-        help='Plan for a GPU or machine by name: "RTX 4090", 2x3090, m4-max-64, strix-halo-128.',
+        help='Plan for a GPU or machine by name: "RTX 4090", 2x3090, m4-max-64, strix-halo-128; '
+        "several with commas.",
     ),
 ]
 DeviceOption = Annotated[
@@ -201,7 +202,7 @@ def read_host(
         build=None if llama_cpp is None else parse_build(llama_cpp),
         host_file=host_file,
         engine=engine,
-        gpus=gpu or (),
+        gpus=[name for names in gpu or () for name in names.split(",")],
         devices=[word for words in device or () for word in words.split(",") if word],
         free_vram=[parse_size(size) for size in free_vram or ()],
     )

@@ -116,7 +116,7 @@ def machine_of(texts: Sequence[str], table: Sequence[Product]) -> Machine:
             f"{shared.product.name} has the machine's own memory, so no other device goes with it",
             "name it alone, and once",
         )
-    devices = tuple(device for each in named for device in _devices(each))
+    devices = _with_one_backend([device for each in named for device in _devices(each)])
     return Machine(devices, None if shared is None else shared.gib * GIB)
 
 
@@ -208,6 +208,14 @@ def _devices(named: Named) -> tuple[Device, ...]:
         integrated=product.unified,
     )
     return (_limited(device, product),) * named.times
+
+
+def _with_one_backend(devices: Sequence[Device]) -> tuple[Device, ...]:
+    """Return devices as one build of llama.cpp drives them: of different makers, only Vulkan's."""
+    alike = len({device.backend for device in devices}) <= 1
+    if alike or any(Backend.VULKAN not in device.backends for device in devices):
+        return tuple(devices)
+    return tuple(device._replace(backend=Backend.VULKAN) for device in devices)
 
 
 def _limited(device: Device, product: Product) -> Device:
