@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from quantpick.domain.host import State
 from quantpick.errors import UsageError
 from quantpick.probes.engine import probe_engine
 from quantpick.probes.protocol import Place
@@ -66,3 +67,28 @@ def test_a_program_that_does_not_work_is_a_warning_and_no_engine_without_a_gpu(
     assert said in found["sources"][0]["detail"]
     assert [warning["code"] for warning in found["warnings"]] == ["engine_unreadable"]
     assert said in found["warnings"][0]["message"]
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_a_broken_backend_of_a_bundle_leaves_the_others(
+    found: bool,  # noqa: FBT001 -- a parameter of the test
+    tmp_path: Path,
+) -> None:
+    row = "  Vulkan0: Radeon RX 7900 XTX (24560 MiB, 24534 MiB free)" if found else "  (none)"
+    script = (
+        'case "$GGML_BACKEND_PATH" in *cuda*) kill -SEGV $$;; esac\n'
+        f'echo "Available devices:"; echo "{row}"'
+    )
+    program = write_program(tmp_path, script)
+    for name in ("cuda_v13/libggml-cuda.so", "vulkan/libggml-vulkan.so"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    answer = probe_engine(Place(Path("/"), {}, run, sys.platform), program)
+    (state,) = answer.states
+    if found:
+        assert [device.engine_id for device in answer.listed or ()] == ["Vulkan0"]
+        assert state.detail.endswith("1 of its 2 backends ended with an error")
+    else:
+        # What the broken one would have listed is unknown, which is not "no GPU".
+        assert (answer.listed, state.state) == (None, State.FAILED)
+        assert [caveat.code for caveat in answer.caveats] == ["engine_unreadable"]

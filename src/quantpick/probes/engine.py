@@ -87,9 +87,12 @@ def _ask(place: Place, found: Found) -> EngineAnswer:
     refused = _refusal(found.path, outputs, line)
     if refused is not None:
         return EngineAnswer(engine, None, *refused)
-    listed = _each_backend_once(_read_list(output, str(found.path)) for output in outputs)
+    answers = [output for output in outputs if output.status == 0]
+    listed = _each_backend_once(_read_list(output, str(found.path)) for output in answers)
     count = f"{len(listed)} device{'' if len(listed) == 1 else 's'}" if listed else "no GPU"
     detail = f"{count} listed by {found.path}"
+    if lost := len(outputs) - len(answers):
+        detail += f"; {lost} of its {len(outputs)} backends ended with an error"
     return EngineAnswer(engine, listed, (SourceState(SOURCE, State.OK, detail),))
 
 
@@ -149,10 +152,11 @@ def _trouble(path: Path, error: Exception) -> _Trouble:
 def _refusal(path: Path, outputs: Sequence[Output], version: str | None) -> _Trouble | None:
     """Return why what a program printed is no list of devices, None where it is one."""
     failed = next((output for output in outputs if output.status != 0), None)
-    if failed is None:
-        listed = any(is_list(o.stdout) or parse_devices(o.stdout, "") for o in outputs)
+    rows = any(parse_devices(output.stdout, "") for output in outputs if output.status == 0)
+    # Of several backends one may be broken, and the others still list what they drive.
+    if failed is None or rows:
         # Old builds print nothing where there is no device, and tell their version.
-        known = listed or version is not None
+        known = rows or version is not None or any(is_list(output.stdout) for output in outputs)
         return None if known else _unusable(f"{path} does not answer as llama.cpp does")
     if version is None or failed.status not in _REFUSALS:
         return _unusable(_ending(path, failed))
