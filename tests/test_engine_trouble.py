@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from quantpick.domain.host import State
+from quantpick.domain.host import Cpu, Host, Ram, State
 from quantpick.errors import UsageError
+from quantpick.probes.devices import with_devices
 from quantpick.probes.engine import probe_engine
 from quantpick.probes.protocol import Place
 from quantpick.probes.run import run
@@ -92,3 +93,18 @@ def test_a_broken_backend_of_a_bundle_leaves_the_others(
         # What the broken one would have listed is unknown, which is not "no GPU".
         assert (answer.listed, state.state) == (None, State.FAILED)
         assert [caveat.code for caveat in answer.caveats] == ["engine_unreadable"]
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "denied", "/x"), TimeoutError("too long")])
+def test_whatever_goes_wrong_about_the_engine_is_its_state(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("quantpick.probes.devices.probe_engine", broken)
+    place = Place(tmp_path, {}, run, "linux")
+    host = with_devices(Host(Ram(2**33, None, "test"), Cpu(None, None)), place, None)
+    state = State.TIMED_OUT if isinstance(error, TimeoutError) else State.FAILED
+    assert (host.engine, host.sources[0].state) == (None, state)
+    assert [caveat.code for caveat in host.warnings] == ["engine_unreadable"]

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from quantpick.domain.host import Caveat, SourceState, State
 from quantpick.domain.picture import picture
 from quantpick.domain.sighting import Answer
-from quantpick.probes.engine import probe_engine
+from quantpick.errors import QuantpickError
+from quantpick.probes.engine import EngineAnswer, probe_engine, unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,7 @@ def with_devices(host: Host, place: Place, stated: Path | None) -> Host:
         for source, call in waiting
         for part in _with_fallback(_answer(source, call), place, host.ram)
     ]
-    told = engine.result(_ENGINE_LIMIT)
+    told = _told(engine)
     caveats = [caveat for answer in answers for caveat in answer.caveats]
     host = host._replace(
         engine=told.engine,
@@ -58,6 +59,18 @@ def with_devices(host: Host, place: Place, stated: Path | None) -> Host:
     )
     sightings = [sighting for answer in answers for sighting in answer.sightings]
     return picture(host, sightings, told.listed)
+
+
+def _told(engine: _Call[EngineAnswer]) -> EngineAnswer:
+    """Return what the engine answers, its state where looking for it or asking it goes wrong."""
+    try:
+        return engine.result(_ENGINE_LIMIT)
+    except QuantpickError:
+        # The user named a program that is none.
+        raise
+    except Exception as error:  # noqa: BLE001 -- a broken installation must not stop the answer
+        state = State.TIMED_OUT if isinstance(error, TimeoutError) else State.FAILED
+        return EngineAnswer(None, None, *unusable(str(error), state))
 
 
 def _with_fallback(answer: Answer, place: Place, ram: Ram) -> list[Answer]:

@@ -145,8 +145,8 @@ def _scrubbed(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _trouble(path: Path, error: Exception) -> _Trouble:
     if isinstance(error, TimeoutError):
-        return _unusable(str(error), State.TIMED_OUT)
-    return _unusable(f"{path} cannot be run: {error}")
+        return unusable(str(error), State.TIMED_OUT)
+    return unusable(f"{path} cannot be run: {error}")
 
 
 def _refusal(path: Path, outputs: Sequence[Output], version: str | None) -> _Trouble | None:
@@ -157,9 +157,9 @@ def _refusal(path: Path, outputs: Sequence[Output], version: str | None) -> _Tro
     if failed is None or rows:
         # Old builds print nothing where there is no device, and tell their version.
         known = rows or version is not None or any(is_list(output.stdout) for output in outputs)
-        return None if known else _unusable(f"{path} does not answer as llama.cpp does")
+        return None if known else unusable(f"{path} does not answer as llama.cpp does")
     if version is None or failed.status not in _REFUSALS:
-        return _unusable(_ending(path, failed))
+        return unusable(_ending(path, failed))
     detail = f"{path} does not know --list-devices (status {failed.status})"
     advice = "a newer llama.cpp lists its devices; until then the drivers are asked alone"
     return (SourceState(SOURCE, State.FAILED, detail, advice),), ()
@@ -171,7 +171,8 @@ def _ending(path: Path, output: Output) -> str:
     return f"{path} ended with status {output.status}{f': {last}' if last else ''}"
 
 
-def _unusable(detail: str, state: State = State.FAILED) -> _Trouble:
+def unusable(detail: str, state: State = State.FAILED) -> _Trouble:
+    """Return the state of an engine that cannot be asked, and the warning."""
     advice = "name another one with --engine PATH; the drivers were asked alone"
     caveat = Caveat("engine_unreadable", f"{detail}; the drivers were asked alone")
     return (SourceState(SOURCE, state, detail, advice),), (caveat,)
