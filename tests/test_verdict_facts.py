@@ -72,6 +72,27 @@ def test_balanced_is_faster_than_quality_and_better_than_the_fastest(quantpick: 
     assert answers["balanced"]["verdicts"][0] == picks["balanced"]
 
 
+@pytest.mark.parametrize("backend", ["cpu", "vulkan"])
+def test_balanced_keeps_to_four_bits_where_no_speed_is_known(
+    backend: str, quantpick: Command
+) -> None:
+    """Far smaller quants of the same repo do not pull it down."""
+    gpu = ("--vram", "24GiB") if backend == "vulkan" else ()
+    words = ("--backend", backend, *gpu, "--ram", "32GiB", "--llama-cpp", "b10587")
+    for model in ("gemma-3-12b", "qwen3-14b", "phi-4"):
+        pick = recommend(quantpick, model, *words, "--for", "balanced")["pick"]
+        assert pick["label"] in {"Q5_K_M", "Q5_K"}
+
+
+def test_balanced_never_picks_what_another_quant_dominates(quantpick: Command) -> None:
+    words = ("--gpu", "3060-12", "--ram", "32GiB", "--for", "balanced")
+    verdicts = recommend(quantpick, "phi-4", *words)["verdicts"]
+    speeds = {v["label"]: v["speed"]["tokens_per_second"] for v in verdicts if v["fits"]}
+    assert speeds["Q5_0"] > speeds["Q5_K_S"]
+    assert verdicts[0]["label"] == "Q5_K_S"
+    assert not any(reason["code"] == "dominated" for reason in verdicts[0]["reasons"])
+
+
 def test_balanced_falls_back_to_quality_where_no_quant_fits_the_gpu(quantpick: Command) -> None:
     words = ("--gpu", "3060-12", "--ram", "128GiB", "--for", "balanced")
     rule = recommend(quantpick, "llama-3.1-70b", *words)["rule"]

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from quantpick.domain.judge import weights_in
 from quantpick.domain.need import Objective
+from quantpick.domain.rank import has_reason
 from quantpick.domain.speed import Run, Trade, balanced, predict, why_unknown
+from quantpick.domain.verdict import ReasonCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
 
 #: Stands for the loss of a quant whose quality nobody can tell: more than any that one can.
 _UNTOLD = 10.0
+
+#: A token of an I-quant takes so much longer where they are slow, for bytes alone would tell the
+#: reverse: on a CPU IQ3_M writes half as fast as the larger Q3_K_M (reference/backends.json).
+_SLOWER = 2
 
 
 def with_speed(verdict: Verdict, case: Case) -> Verdict:
@@ -33,8 +39,11 @@ def with_speed(verdict: Verdict, case: Case) -> Verdict:
 
 
 def with_balance(verdicts: Sequence[Verdict], case: Case) -> tuple[Verdict, ...]:
-    """Return the verdicts with the balanced one first, where balance is asked for."""
-    fitting = [verdict for verdict in verdicts if verdict.fits]
+    """Return the verdicts with the balanced one first, where balance is asked for.
+
+    One that another beats in size and quality alike is left out, however fast.
+    """
+    fitting = [v for v in verdicts if v.fits and not has_reason(v, ReasonCode.DOMINATED)]
     if case.rule.objective is not Objective.BALANCED or not fitting:
         return tuple(verdicts)
     chosen = fitting[balanced([_trade(verdict, case) for verdict in fitting])]
@@ -45,4 +54,5 @@ def _trade(verdict: Verdict, case: Case) -> Trade:
     info = case.info(verdict.file)
     kld = info.kld if info and info.kld is not None else _UNTOLD
     speed = verdict.speed.tokens_per_second if verdict.speed else None
-    return Trade(speed, kld, verdict.file.file_bytes)
+    slower = _SLOWER if has_reason(verdict, ReasonCode.I_QUANT_SLOW) else 1
+    return Trade(speed, kld, slower * verdict.file.file_bytes)

@@ -36,6 +36,10 @@ FLUENT = 20.0
 #: Mean KL divergence from the unquantized model that is hard to notice.
 NEAR = 0.01
 
+#: Mean KL divergence that quants of four bits stay below. One that loses more sets no pace: a
+#: repo's one-bit file would make its three-bit one look like the slowest that will do.
+SOUND = 0.05
+
 #: CUDA compute capabilities of cards with stacks of HBM; llama.cpp's kernels do not fill those.
 _HBM = frozenset({"6.0", "7.0", "8.0", "9.0", "10.0", "10.3"})
 _CUDA = {"6.1": "Pascal", "6.2": "Pascal", "7.5": "Turing", "8.6": "Ampere", "8.7": "Ampere"}
@@ -298,16 +302,17 @@ def _speed(raw: float, weakest: Basis, bands: Sequence[Band]) -> Speed:
 def balanced(candidates: Sequence[Trade]) -> int:
     """Return the index of the candidate that gives up little of either speed or quality.
 
-    Of those at least half as fast as the fastest, or fluent, the fastest whose KL divergence is
-    near the lowest. Where a speed is unknown, the sizes stand for all: half the bytes, twice as
-    fast. No candidate is better in one respect and as good in the others.
+    Of those at least half as fast as the fastest sound one, or fluent, the fastest whose KL
+    divergence is near the lowest. Where a speed is unknown, the sizes stand for all: half the
+    bytes, twice as fast. No candidate is better in one respect and as good in the others.
     """
     if not candidates:
         raise ValueError("nothing to choose from")
     known = [trade.speed for trade in candidates if trade.speed is not None]
     told = len(known) == len(candidates)
     speeds = known if told else [1 / trade.size for trade in candidates]
-    enough = max(speeds) / 2
+    pairs = zip(speeds, candidates, strict=True)
+    enough = max([speed for speed, trade in pairs if trade.kld <= SOUND] or speeds) / 2
     if told:
         enough = min(enough, FLUENT)
     fast = [index for index, speed in enumerate(speeds) if speed >= enough]
