@@ -141,3 +141,19 @@ def test_the_matrix_of_types_and_backends_is_shown(quantpick: Command) -> None:
     document = quantpick("list", "--backends", "--json").json
     assert {row["backend"] for row in document["support"]} > {"cpu", "cuda", "opencl"}
     assert all(row["source"] and row["date"] for row in document["support"])
+
+
+# Compatibility
+
+
+@pytest.mark.parametrize("model", ["gpt-oss-20b", "gpt-oss-20b-bartowski", "gpt-oss-20b-unsloth"])
+def test_experts_in_mxfp4_need_a_build_that_runs_it_whatever_the_label(
+    model: str, quantpick: Command
+) -> None:
+    words = ("--vram", "24GiB", "--ram", "32GiB", "--backend", "vulkan", "--llama-cpp")
+    run = quantpick("recommend", model, *words, "b6095", "--json")
+    assert run.status == 4
+    for verdict in run.json["verdicts"]:
+        codes = {reason["code"]: reason for reason in verdict["reasons"]}
+        assert codes["backend_too_old"]["since"] == 6096
+    assert recommend(quantpick, model, *words, "b6096")["pick"] is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from quantpick.domain.compatibility import BORN_IN
 from quantpick.domain.quant import base_label
 from quantpick.domain.tensors import TYPES_BY_NAME
 
@@ -28,9 +29,6 @@ _BYTE = 8
 #: Where rows are not of whole blocks of 256, llama.cpp falls back to types of up to so many bits.
 _BLOCK, _FALLBACK = 256, 8.5
 
-#: Architectures whose weights were published in fewer bits than most labels have.
-_BORN_SMALL = frozenset({"gpt-oss"})
-
 #: llama.cpp's own mixes in the order of their sizes, whatever the model, and what counts as equal.
 _CHAINS = (
     ("Q3_K_S", "Q4_K_S", "Q5_K_S", "Q6_K", "Q8_0", "F16", "F32"),
@@ -47,7 +45,7 @@ _SAME = 1.005
 
 def band_of(label: str, info: QuantInfo, shape: Mapping[str, Any]) -> tuple[float, float]:
     """Return the fewest and the most bits a weight that a file of this label has."""
-    if shape.get("architecture") in _BORN_SMALL:
+    if shape.get("architecture") in BORN_IN:
         return 0.0, 32 * _ABOVE
     types = [_bits_of(kind) for kind in info.tensor_types]
     own = [bits for bits in types if bits is not None]

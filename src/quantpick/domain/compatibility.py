@@ -41,8 +41,23 @@ _SURELY_NEWER = 4500
 _I_TYPE = "IQ"
 _REORDERED = ("_R4", "_R8", "_R16")
 
+#: Architectures whose experts were published in a type of few bits, and keep it under every label.
+BORN_IN = {"gpt-oss": "MXFP4"}
+
 #: Labels of files in 16 bits, and the field that says whether a device has the type.
 _FLOATS = {"BF16": "bf16", "F16": "fp16"}
+
+
+def with_types_inside(info: QuantInfo, file: QuantFile, shape: Shape | None) -> QuantInfo:
+    """Return what is known of a label, with the types that this file has beside its label's.
+
+    llama.cpp falls back to other types where rows are not of whole blocks.
+    """
+    inside = [kind for kind, _ in file.weights.matrices] if file.weights else []
+    if shape is not None and shape.architecture in BORN_IN:
+        inside.append(BORN_IN[shape.architecture])
+    kinds = dict.fromkeys((*info.tensor_types, *inside))
+    return info._replace(tensor_types=tuple(kinds))
 
 
 def blocking_reason(

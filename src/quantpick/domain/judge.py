@@ -12,6 +12,7 @@ from quantpick.domain.compatibility import (
     float_note,
     runs_fast,
     slow_reason,
+    with_types_inside,
 )
 from quantpick.domain.host import Backend, Device, MemoryKind
 from quantpick.domain.memory import Split, estimate_memory
@@ -80,6 +81,7 @@ class Case(NamedTuple):
 def judge(file: QuantFile, case: Case, layout: Layout | None = None) -> Verdict:
     """Return the verdict on one quant; ``layout`` is its own where it is known already."""
     info = case.info(file)
+    info = info and with_types_inside(info, file, case.model.shape)
     layout = layout or lay_out_in(file, case)
     if case.rule.pool is Pool.VRAM and layout.whole is not None:
         # Only the GPU counts here, so what is missing there is told.
