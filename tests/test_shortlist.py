@@ -188,6 +188,25 @@ def test_size_licence_and_architecture_choose_between_models(quantpick: Command)
     assert {shape.architecture for shape in shapes if shape} == {"qwen3"}
 
 
+@pytest.mark.parametrize("command", ["recommend", "list"])
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["--arch", "qwen4"], "--arch qwen4", "did you mean qwen"),
+        (["--license", "MIT"], "--license MIT", "did you mean mit?"),
+        (["--license", "mit", "--arch", "gemma3"], "meets all", "leave out one of --arch"),
+        (["--max-size", "1MB"], "meets all", "leave out one of --arch"),
+    ],
+)
+def test_a_choice_that_no_model_meets_is_an_error(
+    command: str, words: list[str], message: str, hint: str, quantpick: Command
+) -> None:
+    run = quantpick(command, *words)
+    assert (run.status, run.stdout) == (3, "")
+    assert message in run.stderr
+    assert hint in run.stderr
+
+
 def test_a_choice_between_models_goes_with_no_spec(quantpick: Command) -> None:
     for words in (["--top", "3"], ["--max-size", "5GB"], ["--arch", "llama"]):
         run = quantpick("recommend", "llama-3.1-8b", *words)
@@ -216,6 +235,13 @@ def test_words_are_looked_for_in_all_names(quantpick: Command) -> None:
     run = quantpick("list", "no", "such", "model")
     assert run.status == 3
     assert "no such model" in run.stderr
+    assert len(run.stderr) < 1000
+
+
+def test_a_model_of_unknown_size_is_not_listed_with_none(quantpick: Command) -> None:
+    (row,) = (line for line in quantpick("list").stdout.splitlines() if "DeepSeek-V3-0324" in line)
+    assert " unknown " in row
+    assert " 0.0 B" not in row
 
 
 def test_the_list_is_filtered_by_what_fits(quantpick: Command) -> None:

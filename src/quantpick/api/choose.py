@@ -68,8 +68,12 @@ def recommend(
     if spec is None:
         from quantpick.domain.shortlist import Shelf, shortlist
 
+        wish = wish or Wish()
         shelf = Shelf(load_index(), catalog.load_model)
-        return shortlist(shelf, host, need, reference(), wish or Wish())
+        answer = shortlist(shelf, host, need, reference(), wish)
+        if not answer.verdicts:
+            _meant(wish)
+        return answer
     return deciding.recommend(load(spec), host, need, reference())
 
 
@@ -134,20 +138,44 @@ def list_models(wish: Wish | None = None, *, host: Host | None = None) -> tuple[
     """Return the catalogued models that a wish is about, the largest first.
 
     With a ``host`` those of which a quant fits it. Paths and digests are not among what is told.
-    Raises NotFoundError for words that no model has in its names.
+    Raises NotFoundError for a wish that no model meets.
     """
-    from quantpick.domain.shortlist import Shelf, shortlist, wanted
+    from quantpick.domain.shortlist import Shelf, shortlist
 
     wish = wish or Wish()
-    models = wanted(load_index(), wish)
-    if wish.words and not models:
-        raise catalog.no_such_model(" ".join(wish.words))
+    models = _meant(wish)
     if host is None:
         return models
     every = wish._replace(top=len(models), every_repo=True)
     answer = shortlist(Shelf(models, catalog.load_model), host, Need(), reference(), every)
     fitting = {verdict.repo_id for verdict in answer.verdicts if verdict.fits}
     return tuple(model for model in models if model.repo_id in fitting)
+
+
+def _meant(wish: Wish) -> tuple[Model, ...]:
+    """Return the catalogued models that a wish is about. Raises NotFoundError where none is."""
+    from quantpick.domain.shortlist import wanted
+
+    models = load_index()
+    found = wanted(models, wish)
+    if found:
+        return found
+    if wish.words and not wanted(models, Wish(words=wish.words)):
+        raise catalog.no_such_model(" ".join(wish.words))
+    architectures = {model.shape.architecture for model in models if model.shape}
+    licenses = {model.license for model in models if model.license}
+    for flag, word, known in (
+        ("--arch", wish.architecture, architectures),
+        ("--license", wish.license, licenses),
+    ):
+        if word is not None and word not in known:
+            raise NotFoundError(
+                f"the catalog has no model of {flag} {word}", near_hint(word, sorted(known))
+            )
+    raise NotFoundError(
+        "no catalogued model meets all that is asked for",
+        "leave out one of --arch, --license and --max-size, or a word",
+    )
 
 
 def is_spec(word: str) -> bool:

@@ -12,6 +12,9 @@ _SHA1 = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
+#: Names in a hint: more than a repo has quants, and no page full.
+_SHOWN = 30
+
 
 def unsafe_path(path: str) -> bool:
     """Whether a path from the Hub could leave its folder or play tricks on a terminal."""
@@ -36,7 +39,7 @@ def is_sha256(value: object) -> TypeGuard[str]:
 
 
 def near_hint(name: str, known: Iterable[str]) -> str:
-    """Return a hint with the names a user may have meant, or with all when none is near."""
+    """Return a hint with the names a user may have meant, or with the first when none is near."""
     # Loaded here: only an error needs it.
     from difflib import get_close_matches
 
@@ -45,7 +48,8 @@ def near_hint(name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name.upper(), upper, n=4, cutoff=0.6)
     if close:
         return f"did you mean {', '.join(upper[match] for match in close)}?"
-    return f"there are {', '.join(names)}"
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"there are {', '.join(names[:_SHOWN])}{more}"
 
 
 def printable(text: str) -> str:

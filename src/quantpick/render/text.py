@@ -145,7 +145,7 @@ def print_models(models: Iterable[Model]) -> None:
         table.add_row(
             ", ".join(model.aliases),
             model.repo_id,
-            f"{model.parameters / 10**9:.1f} B",
+            f"{model.parameters / 10**9:.1f} B" if model.parameters else "unknown",
             f"{min(sizes):.1f}-{max(sizes):.1f}",
         )
     new_console().table(table)
