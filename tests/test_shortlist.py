@@ -144,7 +144,15 @@ def test_repos_of_one_model_show_once_and_the_first_to_fit_stands_for_all() -> N
 
 def name_of(model: Model) -> str:
     """Return what repos of one model have in common."""
-    return (model.base_model or model.title or model.repo_id).lower()
+    name = (model.base_model or model.title or model.repo_id).lower()
+    return name.replace("/meta-llama-3.1", "/llama-3.1")
+
+
+def test_a_model_whose_base_was_renamed_shows_once(quantpick: Command) -> None:
+    machine = ("--vram", "8GiB", "--ram", "16GiB", "--backend", "cuda")
+    answer = quantpick("recommend", *machine, "--top", "99", "--json").json
+    titles = [WHOLE[verdict["repo_id"]].title for verdict in answer["verdicts"]]
+    assert titles.count("Llama 3.1 8B Instruct") == 1
 
 
 def test_top_shows_so_many() -> None:

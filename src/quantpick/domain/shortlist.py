@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 #: Bits from which a quant is in the first class, and in the second.
 _GOOD_BITS, _FAIR_BITS = 4, 3
 
+#: What the Hub renamed, and its name since: cards name the base of Llama 3.1 both ways.
+_RENAMED = ("meta-llama/meta-llama-3.1-", "meta-llama/llama-3.1-")
+
 
 class Shelf(NamedTuple):
     """Models by their sizes and shapes alone, and how to get all that is known of one."""
@@ -138,7 +141,8 @@ def _order(model: Model, bits: int) -> tuple[int, int, int, str]:
 
 def _identity(model: Model) -> str:
     """Return what repos of one model have in common."""
-    return (model.base_model or model.title or model.repo_id).lower()
+    name = (model.base_model or model.title or model.repo_id).lower()
+    return name.replace(*_RENAMED)
 
 
 def _small_enough(model: Model, max_size: int | None) -> Model:
