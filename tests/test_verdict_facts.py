@@ -157,3 +157,13 @@ def test_experts_in_mxfp4_need_a_build_that_runs_it_whatever_the_label(
         codes = {reason["code"]: reason for reason in verdict["reasons"]}
         assert codes["backend_too_old"]["since"] == 6096
     assert recommend(quantpick, model, *words, "b6096")["pick"] is not None
+
+
+def test_mungerts_own_labels_are_judged_like_what_they_are_made_of(quantpick: Command) -> None:
+    words = ("--vram", "24GiB", "--ram", "32GiB", "--backend", "cuda")
+    for model in ("qwen3-4b-thinking-2507", "qwen3-30b-a3b-thinking-2507"):
+        verdict = explain(quantpick, f"{model}:Q6_K_M", *words)["verdict"]
+        codes = {reason["code"] for reason in verdict["reasons"]}
+        assert not codes & {"unknown_label", "dominated"}
+    pick = recommend(quantpick, "qwen3-4b-thinking-2507", *words)["pick"]
+    assert pick["label"] == "Q6_K_M"
