@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     Key: TypeAlias = tuple[int | str, ...]
 
+#: A K-quant does not wait for an I-quant that loses more than so many times as much: I-quants are
+#: better for their size, which tells nothing of a K-quant half as large again.
+_CLEARLY = 1.5
+
 #: "The K-quant of its size" is the nearest one within this share of the file's size.
 _SAME_SIZE = 0.10
 
@@ -72,14 +76,14 @@ def quality_order(case: Case) -> Callable[[QuantFile], Key]:
     F16, BF16 and F32 come after the quants: twice the bytes of Q8_0 and more, for a difference
     that measures 0.0014 in mean KL divergence. Last is one whose type the device computes slowly.
     """
-    last = _last_of_the_preferred(case)
+    preferred = _infos_of_the_preferred(case)
 
     def key(file: QuantFile) -> Key:
         note = float_note(file, case.host)
         slow = note is not None and note.code is ReasonCode.FLOAT_SLOW
         original = (file.family is Family.FLOAT) + slow
         rank, info = quality_rank(file, case), case.info(file)
-        behind = last.get(info.bits, 0) if info and _yields(file, info, case) else 0
+        behind = _behind(file, info, preferred) if info and _yields(file, info, case) else 0
         place = max(rank, behind), int(behind > 0)
         return original, int(_slow_i(file, case)), *place, rank, -file.file_bytes, file.label
 
@@ -143,15 +147,27 @@ def _yields(file: QuantFile, info: QuantInfo, case: Case) -> bool:
     return backend is None or doubtful is not None
 
 
-def _last_of_the_preferred(case: Case) -> dict[int, int]:
-    """Return the worst rank by bits among the model's quants of the preferred family."""
-    last: dict[int, int] = {}
+def _behind(file: QuantFile, info: QuantInfo, preferred: Sequence[QuantInfo]) -> int:
+    """Return the worst rank of the preferred quants that come before this one, 0 for none."""
+    in_doubt = file.family is Family.I
+    first = [
+        other.rank
+        for other in preferred
+        if other.bits == info.bits and (in_doubt or not _clearly_better(info, other))
+    ]
+    return max(first, default=0)
+
+
+def _clearly_better(info: QuantInfo, other: QuantInfo) -> bool:
+    return None not in {info.kld, other.kld} and _CLEARLY * (info.kld or 0) < (other.kld or 0)
+
+
+def _infos_of_the_preferred(case: Case) -> list[QuantInfo]:
+    """Return what is known of the model's quants of the preferred family, ranked for this model."""
     preferred = _preferred(case)
-    for file in case.model.files if preferred else ():
-        info = case.info(file)
-        if info is not None and file.family is preferred:
-            last[info.bits] = max(last.get(info.bits, 0), quality_rank(file, case))
-    return last
+    files = [file for file in case.model.files if preferred and file.family is preferred]
+    pairs = [(case.info(file), quality_rank(file, case)) for file in files]
+    return [info._replace(rank=rank) for info, rank in pairs if info is not None]
 
 
 def _rivals(verdict: Verdict, pick: Verdict, case: Case) -> bool:
