@@ -197,22 +197,32 @@ def test_size_licence_and_architecture_choose_between_models(quantpick: Command)
 
 
 @pytest.mark.parametrize("command", ["recommend", "list"])
-@pytest.mark.parametrize(
-    ("words", "message", "hint"),
-    [
-        (["--arch", "qwen4"], "--arch qwen4", "did you mean qwen"),
-        (["--license", "MIT"], "--license MIT", "did you mean mit?"),
-        (["--license", "mit", "--arch", "gemma3"], "meets all", "leave out one of --arch"),
-        (["--max-size", "1MB"], "meets all", "leave out one of --arch"),
-    ],
-)
-def test_a_choice_that_no_model_meets_is_an_error(
-    command: str, words: list[str], message: str, hint: str, quantpick: Command
+def test_a_filter_is_read_in_any_case_and_a_wrong_one_is_named(
+    quantpick: Command, command: str
 ) -> None:
-    run = quantpick(command, *words)
-    assert (run.status, run.stdout) == (3, "")
-    assert message in run.stderr
-    assert hint in run.stderr
+    machine = ["--vram", "24GiB", "--ram", "64GiB", "--backend", "cuda"]
+    for flag, word, near in (
+        ("--license", "MIT", "mit"),
+        ("--license", "apache", "apache-2.0"),
+        ("--arch", "Qwen3", "qwen3"),
+        ("--arch", "qwen", "qwen3"),
+    ):
+        run = quantpick(command, flag, word, *machine)
+        if word.lower() == near:
+            assert run.stdout == quantpick(command, flag, near, *machine).stdout
+        else:
+            assert (run.status, run.stdout) == (3, "")
+            assert repr(word) in run.stderr
+            assert f"did you mean {near}" in run.stderr or f", {near}" in run.stderr
+
+
+def test_filters_that_leave_no_model_are_said_to(quantpick: Command) -> None:
+    for words in (["--license", "mit", "--arch", "qwen2vl"], ["--max-size", "1MB"]):
+        run = quantpick("recommend", *words, "--ram", "64GiB", "--backend", "cpu")
+        assert (run.status, run.stdout) == (3, "")
+        assert "--max-size" in run.stderr
+        assert not listed(quantpick, *words)
+        assert not listed(quantpick, *words, "--fits")
 
 
 def test_a_choice_between_models_goes_with_no_spec(quantpick: Command) -> None:

@@ -61,19 +61,15 @@ def recommend(
     """Weigh every quant of a repo, or without a SPEC the best quant of each catalogued model.
 
     ``wish`` says which models, and how many to show. Raises UsageError for a need that llama.cpp
-    refuses for any model.
+    refuses for any model, NotFoundError for a wish that no model is like.
     """
     need = check_need(need or Need())
     host = host or probe()
     if spec is None:
         from quantpick.domain.shortlist import Shelf, shortlist
 
-        wish = wish or Wish()
         shelf = Shelf(load_index(), catalog.load_model)
-        answer = shortlist(shelf, host, need, reference(), wish)
-        if not answer.verdicts:
-            _meant(wish)
-        return answer
+        return shortlist(shelf, host, need, reference(), wish or Wish())
     return deciding.recommend(load(spec), host, need, reference())
 
 
@@ -138,44 +134,20 @@ def list_models(wish: Wish | None = None, *, host: Host | None = None) -> tuple[
     """Return the catalogued models that a wish is about, the largest first.
 
     With a ``host`` those of which a quant fits it. Paths and digests are not among what is told.
-    Raises NotFoundError for a wish that no model meets.
+    Raises NotFoundError for words, a licence or an architecture that no model has.
     """
-    from quantpick.domain.shortlist import Shelf, shortlist
+    from quantpick.domain.shortlist import Shelf, shortlist, wanted
 
     wish = wish or Wish()
-    models = _meant(wish)
-    if host is None:
+    models = wanted(load_index(), wish)
+    if wish.words and not models:
+        raise catalog.no_such_model(" ".join(wish.words))
+    if host is None or not models:
         return models
     every = wish._replace(top=len(models), every_repo=True)
     answer = shortlist(Shelf(models, catalog.load_model), host, Need(), reference(), every)
     fitting = {verdict.repo_id for verdict in answer.verdicts if verdict.fits}
     return tuple(model for model in models if model.repo_id in fitting)
-
-
-def _meant(wish: Wish) -> tuple[Model, ...]:
-    """Return the catalogued models that a wish is about. Raises NotFoundError where none is."""
-    from quantpick.domain.shortlist import wanted
-
-    models = load_index()
-    found = wanted(models, wish)
-    if found:
-        return found
-    if wish.words and not wanted(models, Wish(words=wish.words)):
-        raise catalog.no_such_model(" ".join(wish.words))
-    architectures = {model.shape.architecture for model in models if model.shape}
-    licenses = {model.license for model in models if model.license}
-    for flag, word, known in (
-        ("--arch", wish.architecture, architectures),
-        ("--license", wish.license, licenses),
-    ):
-        if word is not None and word not in known:
-            raise NotFoundError(
-                f"the catalog has no model of {flag} {word}", near_hint(word, sorted(known))
-            )
-    raise NotFoundError(
-        "no catalogued model meets all that is asked for",
-        "leave out one of --arch, --license and --max-size, or a word",
-    )
 
 
 def is_spec(word: str) -> bool:

@@ -10,9 +10,11 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick.domain.cache import estimate_kv_cache
+from quantpick.domain.names import near_hint
 from quantpick.domain.recommend import first_fit, recommend, rules
 from quantpick.domain.verdict import Pool, Recommendation
 from quantpick.domain.weights import MOST_HEADER
+from quantpick.errors import NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -37,10 +39,25 @@ class Shelf(NamedTuple):
     load: Callable[[str], Model]
 
 
-def wanted(models: Iterable[Model], wish: Wish) -> tuple[Model, ...]:
-    """Return the models that a wish is about, each with the quants that are small enough."""
+def wanted(models: Sequence[Model], wish: Wish) -> tuple[Model, ...]:
+    """Return the models that a wish is about, each with the quants that are small enough.
+
+    Raises NotFoundError for a licence or an architecture that none of them has.
+    """
+    licences = (model.license for model in models)
+    _check_known("licence", wish.license, licences)
+    architectures = (model.shape.architecture for model in models if model.shape)
+    _check_known("architecture", wish.architecture, architectures)
     kept = (_small_enough(model, wish.max_size) for model in models if _is_meant(model, wish))
     return tuple(model for model in kept if model.files)
+
+
+def _check_known(kind: str, name: str | None, names: Iterable[str | None]) -> None:
+    if name is None:
+        return
+    known = sorted({known for known in names if known})
+    if name.lower() not in map(str.lower, known):
+        raise NotFoundError(f"no catalogued model has the {kind} {name!r}", near_hint(name, known))
 
 
 def shortlist(
@@ -49,9 +66,15 @@ def shortlist(
     """Return the best quant of each of the first models that fit, and the first as the pick.
 
     What may fit by its size is loaded whole and judged. One rule holds for all: with AUTO, a model
-    that fits the GPU whole beats a larger one that would run partly in RAM.
+    that fits the GPU whole beats a larger one that would run partly in RAM. Raises NotFoundError
+    where the wish is about no model.
     """
     candidates = wanted(shelf.models, wish)
+    if not candidates:
+        raise NotFoundError(
+            "no catalogued model has this licence, architecture and size together",
+            "leave out one of --license, --arch and --max-size",
+        )
     search = _Search(shelf.load, host, need, reference, wish)
     for rule in rules(need.objective, host):
         picks = search.first(candidates, rule)
@@ -155,7 +178,11 @@ def _is_meant(model: Model, wish: Wish) -> bool:
     architecture = model.shape.architecture if model.shape else None
     names = " ".join((model.repo_id, model.title or "", *model.aliases)).lower()
     return (
-        wish.license in (None, model.license)
-        and wish.architecture in (None, architecture)
+        _is(wish.license, model.license)
+        and _is(wish.architecture, architecture)
         and all(word.lower() in names for word in wish.words)
     )
+
+
+def _is(wanted: str | None, name: str | None) -> bool:
+    return wanted is None or (name is not None and name.lower() == wanted.lower())
