@@ -289,3 +289,9 @@ def test_tables_keep_to_80_columns(quantpick: Command, words: tuple[str, ...]) -
     prose = [line for line in shown if not line.startswith(("run:", "fetch:", "warning:"))]
     assert max(map(len, prose)) <= 80
     assert any(line.startswith("run:") for line in shown)
+
+
+@pytest.mark.parametrize("words", [("llama-3.2-1b",), (LARGE,), ("--backends",)])
+def test_no_word_of_a_list_is_cut_on_a_terminal(quantpick: Command, words: tuple[str, ...]) -> None:
+    shown = on_terminal(quantpick, "list", *words)
+    assert set(quantpick("list", *words).stdout.split()) == set(" ".join(shown).split())

@@ -14,7 +14,7 @@ from quantpick.domain.names import printable
 
 #: Columns of prose: they take what is left of the line, this much at least, and fold.
 _FOLDED = frozenset({"why", "note", "place", "what", "detail"})
-_LEAST = 16
+_LEAST = 12
 
 #: Columns of names that fold where the line is too short for them.
 _NAMES = frozenset({"model", "alias", "repo"})
@@ -39,6 +39,11 @@ class Table:
     def add_row(self, *cells: str, style: str = "") -> None:
         """Add a row with a cell for each column."""
         self.rows.append(Row(tuple(map(printable, cells)), style))
+
+    def widths(self) -> list[int]:
+        """Return the length of the longest cell of each column."""
+        rows = [self.columns, *(row.cells for row in self.rows)]
+        return [max(map(len, column)) for column in zip(*rows, strict=True)]
 
 
 class Console(Protocol):
@@ -65,9 +70,8 @@ class _Pipe:
 
     def table(self, table: Table) -> None:
         """Print a table in columns as wide as their longest cell."""
-        rows = [table.columns, *(row.cells for row in table.rows)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
+        widths = table.widths()
+        for row in (table.columns, *(row.cells for row in table.rows)):
             cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
             self.line(_GAP.join(cells).rstrip())
 
@@ -98,7 +102,20 @@ class _Terminal:
             )
         for row in table.rows:
             shown.add_row(*row.cells, style=row.style)
-        if self._rich.measure(shown).minimum > self._rich.width:
+        if _least_width(table) > self._rich.width:
             _Pipe().table(table)
         else:
             self._rich.print(shown)
+
+
+def _least_width(table: Table) -> int:
+    """Return the narrowest line that holds a table of which nothing is cut.
+
+    Rich says of every table that it fits, and cuts it.
+    """
+    folding = _FOLDED | _NAMES
+    least = (
+        min(width, _LEAST) if name in folding else width
+        for name, width in zip(table.columns, table.widths(), strict=True)
+    )
+    return sum(least) + len(_GAP) * (len(table.columns) - 1)

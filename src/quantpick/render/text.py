@@ -173,12 +173,11 @@ def print_quants(model: Model, reference: Reference, qualities: Qualities) -> No
     console.line(model.repo_id)
     for line in _origin(model):
         console.line(line)
-    # A card that advises nothing would only take the notes' room.
+    # What is the same of all quants would only take the notes' room.
     advised = any(file.recommended is not None for file in model.files)
-    card = ["card"] if advised else []
-    table = Table(
-        "label", "size GB", "needs GB", "files", "family", "quality", "KLD", *card, "note"
-    )
+    split = any(len(file.paths) > 1 for file in model.files)
+    card, files = ["card"] if advised else [], ["files"] if split else []
+    table = Table("label", "size GB", "needs GB", *files, "family", "quality", "KLD", *card, "note")
     for file in model.files:
         info = reference.info(file.label)
         memory = needs_on_one_gpu(file, model.shape, Need())
@@ -186,7 +185,7 @@ def print_quants(model: Model, reference: Reference, qualities: Qualities) -> No
             file.label,
             _rounded(file),
             f"{memory.total / GB:.2f}" if memory.complete else "unknown",
-            str(len(file.paths)),
+            *([str(len(file.paths))] if split else []),
             file.family,
             info.tier if info else "unknown",
             kld_cell(qualities(file.label)),
