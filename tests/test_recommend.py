@@ -202,6 +202,9 @@ def test_nothing_fits_names_the_nearest_choice(quantpick: Command) -> None:
     text = quantpick("recommend", MODEL, "--ram", "8GiB", "--backend", "cpu")
     assert text.status == 4
     assert "nearest: IQ2_M" in text.stderr
+    # Without what stays free the figures would not add up.
+    assert "there are 8.59 GB, of which 1 GB stays free" in text.stderr
+    assert "(8.59 GB = 8.0 GiB), of which 1 GB stays free" in text.stdout
     assert "hint: " in text.stderr
 
 

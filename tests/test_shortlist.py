@@ -170,6 +170,21 @@ def test_nothing_fits_names_the_nearest(quantpick: Command) -> None:
     assert run.json["nearest"]["repo_id"] in run.json["error"]["hints"][0]
 
 
+@pytest.mark.parametrize(
+    ("gpu", "shown"),
+    [
+        ("m4-pro-48", "Apple M4 Pro 36.0 GiB of 48.0 GiB RAM (Metal)"),
+        ("4090", "GeForce RTX 4090 24.0 GiB + 64.0 GiB RAM (CUDA)"),
+    ],
+)
+def test_memory_that_a_gpu_shares_is_not_added_to_the_ram(
+    quantpick: Command, gpu: str, shown: str
+) -> None:
+    ram = [] if gpu.startswith("m4") else ["--ram", "64GiB"]
+    run = quantpick("recommend", "llama-3.2-1b", "--gpu", gpu, *ram)
+    assert run.stdout.splitlines()[0].endswith(f" on {shown}")
+
+
 # Filters
 
 

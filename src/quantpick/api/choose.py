@@ -248,13 +248,14 @@ def nothing_fits(answer: Recommendation) -> NothingFitsError:
         return NothingFitsError(
             f"no quant of {where} can run here", "see the reasons: quantpick recommend REPO"
         )
+    from quantpick.domain.advice import advice, kept_free
+
     needs, capacity = answer.nearest.memory.total, answer.rule.capacity
     nearest = f"{answer.nearest.file.label} of {answer.nearest.repo_id}"
-    hints = [f"nearest: {nearest} needs {format_gb(needs)}, there are {format_gb(capacity)}"]
+    there_are = f"there are {format_gb(capacity)}{kept_free(answer.rule)}"
+    hints = [f"nearest: {nearest} needs {format_gb(needs)}, {there_are}"]
     change = deciding.change_for(answer.nearest, answer, reference())
     if change is not None:
-        from quantpick.domain.advice import advice
-
         hints.append(advice(change))
     if answer.model is None:
         hints.append("ask for less context with --ctx-size")

@@ -1,14 +1,29 @@
-"""What would make a quant fit, in words: apart from the search for it, which few answers need."""
+"""What room there is and what would make a quant fit, in words.
+
+Apart from the search for it, which few answers need.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from quantpick.domain.units import format_gb
-from quantpick.domain.verdict import ReasonCode
+from quantpick.domain.verdict import Pool, ReasonCode
 
 if TYPE_CHECKING:
-    from quantpick.domain.verdict import Reason
+    from quantpick.domain.verdict import Reason, Rule
+
+#: What a rule does not give away of its memory.
+_KEPT_FREE = {
+    Pool.VRAM: "",
+    Pool.RAM: ", of which 1 GB stays free",
+    Pool.VRAM_AND_RAM: ", of which 1 GB of RAM and 1 GiB a GPU stay free",
+}
+
+
+def kept_free(rule: Rule) -> str:
+    """Return what stays free under a rule, to be said behind its memory."""
+    return _KEPT_FREE[rule.pool]
 
 
 def advice(change: Reason) -> str:

@@ -42,7 +42,7 @@ from quantpick.render.words import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from quantpick.domain.host import Host
+    from quantpick.domain.host import Device, Host
     from quantpick.domain.model import Model, QuantFile, Reference
     from quantpick.domain.plan import Download
     from quantpick.domain.quality import Quality
@@ -231,9 +231,15 @@ def print_download(result: Download) -> None:
 
 def _machine(host: Host) -> str:
     """Return a host in one phrase: its devices, its RAM, its backend."""
-    names = [f"{device.name} {format_gib(device.usable)}" for device in host.devices]
-    devices = " + ".join([*names, f"{format_gib(host.ram.total)} RAM"])
-    return f"{devices} ({backend_name(host.backend)})"
+    # What a GPU shares with the host is a part of the RAM and adds nothing to it.
+    apart = [_named(device) for device in host.devices if device.own]
+    shared = [_named(device) for device in host.devices if not device.own]
+    ram = " of ".join([*shared, f"{format_gib(host.ram.total)} RAM"])
+    return f"{' + '.join([*apart, ram])} ({backend_name(host.backend)})"
+
+
+def _named(device: Device) -> str:
+    return f"{device.name} {format_gib(device.usable)}"
 
 
 def _origin(model: Model) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from quantpick.domain.advice import kept_free
 from quantpick.domain.need import DEFAULT_UBATCH_SIZE
 from quantpick.domain.speed import Basis, Unknown
 from quantpick.domain.units import format_gb, format_gib
@@ -196,7 +197,7 @@ def rule_sentence(rule: Rule) -> str:
     """Return which rule was applied and why."""
     return (
         f"rule: {rule.objective} ({_WHY[rule.why]}): what it needs, within {POOLS[rule.pool]} "
-        f"({format_gb(rule.capacity)} = {format_gib(rule.capacity)})"
+        f"({format_gb(rule.capacity)} = {format_gib(rule.capacity)}){kept_free(rule)}"
     )
 
 
