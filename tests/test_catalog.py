@@ -309,5 +309,26 @@ def test_unknown_alias_names_near_ones(quantpick: Command) -> None:
     assert "llama-3.1-70b" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("chat", "did you mean llama-2-7b, tinyllama?"),
+        ("Meta-Llama-3-8B-Instruct-GGUF", "did you mean llama-3-8b?"),
+        ("lama-2", "did you mean llama-2-7b?"),
+        ("qwen2.5-coder-31b", "did you mean qwen2.5-coder-32b, "),
+        ("instruct", " models have it in their names: quantpick list instruct"),
+        ("zzz", "to see its models: quantpick list"),
+    ],
+)
+def test_a_word_that_is_no_model_leads_to_those_it_may_mean(
+    word: str, hint: str, quantpick: Command
+) -> None:
+    run = quantpick("recommend", word)
+    assert run.status == 3
+    told = run.stderr.splitlines()[1]
+    assert hint in told
+    assert len(told) < 200
+
+
 def test_quant_file_of_one_path_is_no_split() -> None:
     assert not QuantFile("Q8_0", 1, ("a-Q8_0.gguf",)).split

@@ -81,6 +81,10 @@ def test_words_that_are_not_understood_are_a_usage_error_with_the_help_to_read(
     assert run.stderr.splitlines()[-1] == f"hint: run: {hint}"
 
 
+def test_a_misspelled_command_is_guessed_once(quantpick: Command) -> None:
+    assert quantpick("recomend").stderr.count("Did you mean 'recommend'?") == 1
+
+
 def test_version_is_the_packages(quantpick: Command) -> None:
     run = quantpick("--version")
     assert (run.status, run.stdout) == (0, f"quantpick {package.__version__}\n")

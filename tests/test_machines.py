@@ -187,6 +187,13 @@ def test_an_unknown_name_is_not_found_and_near_ones_are_told(text: str, near: st
     assert "--vram" in caught.value.hints[1]
 
 
+@pytest.mark.parametrize("text", ["none", "CPU"])
+def test_no_gpu_is_stated_by_another_flag(text: str) -> None:
+    with pytest.raises(NotFoundError) as caught:
+        parse_machine(text, TABLE)
+    assert caught.value.hints == ("for the CPU alone: --device none",)
+
+
 @given(st.one_of(st.text(), st.text("0123456789x* -gbim34axt", max_size=20)))
 @example("9" * 5000)
 @example("2x")

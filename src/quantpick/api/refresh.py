@@ -59,7 +59,7 @@ def catalogued(repos: Sequence[str]) -> tuple[str, ...]:
         if repo_id is None:
             raise NotFoundError(
                 f"the catalog has no {repo}",
-                near_hint(repo, catalog.repo_ids()),
+                near_hint(repo, catalog.repo_ids(), "to see its models: quantpick list"),
                 "to add a repo: quantpick catalog add OWNER/REPO --write",
             )
     return tuple(dict.fromkeys(repo_id for repo_id in found.values() if repo_id))

@@ -1,6 +1,7 @@
 """The program: its commands, loaded when named, and the one boundary where errors become words."""
 
 import os
+import re
 import signal
 import sys
 from importlib import import_module
@@ -158,4 +159,7 @@ def _expected(error: BaseException) -> QuantpickError:
 def _usage_error(error: click.ClickException) -> UsageError:
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context else "quantpick"
-    return UsageError(error.format_message().rstrip("."), f"run: {path} --help")
+    message = error.format_message().rstrip(".")
+    # For a command click and typer both guess, and say it one after the other.
+    message = re.sub(r"( Did you mean [^?]*\?)\1", r"\1", message)
+    return UsageError(message, f"run: {path} --help")

@@ -140,7 +140,7 @@ Top = Annotated[
     int, typer.Option("--top", metavar="N", min=1, help="Models to show, without a SPEC.")
 ]
 MaxSize = Annotated[
-    str | None, typer.Option("--max-size", metavar="SIZE", help="Only quants of so many bytes.")
+    str | None, typer.Option("--max-size", metavar="SIZE", help="Only quants of at most this size.")
 ]
 License = Annotated[
     str | None, typer.Option("--license", metavar="ID", help="Only models of a licence.")

@@ -79,8 +79,11 @@ def with_devices(host: Host, words: Sequence[str]) -> Host:
             continue
         found = [device for device in everything if _is_called(device, word)]
         if not found:
-            names = ", ".join(_handle(device) for device in everything) or "no GPU was found"
-            raise NotFoundError(f"no device {word!r} here", f"there are: {names}")
+            names = ", ".join(_handle(device) for device in everything)
+            hint = (
+                f"there are: {names}" if names else "no GPU was found: quantpick hardware --doctor"
+            )
+            raise NotFoundError(f"no device {word!r} here", hint)
         named += [device for device in found if device not in named]
     rest = [device for device in host.devices if device not in named]
     aside = [SetAside(device, _NOT_CHOSEN, "not named by --device") for device in rest]

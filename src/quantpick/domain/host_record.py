@@ -48,9 +48,13 @@ def host_from_record(record: object, name: str) -> Host:
         return _host(_fields(record))
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(
-            f"{name} does not describe a machine: {type(error).__name__}: {error}",
+            f"{name} does not describe a machine: {_fault(error)}",
             "write one with: quantpick hardware --json > host.json",
         ) from error
+
+
+def _fault(error: Exception) -> str:
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _device_record(device: Device) -> dict[str, Any]:

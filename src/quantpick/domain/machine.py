@@ -160,9 +160,12 @@ def _with_key(key: str, table: Sequence[Product]) -> list[Product]:
 
 
 def _unknown(text: str, name: str, table: Sequence[Product]) -> NotFoundError:
+    unknown = f"no device is known by the name {text!r}"
+    if name.lower() in {"none", "cpu"}:
+        return NotFoundError(unknown, "for the CPU alone: --device none")
     key = _SERIES.sub("", alias_key(name))
     return NotFoundError(
-        f"no device is known by the name {text!r}",
+        unknown,
         near_hint(key, dict.fromkeys(product.aliases[0] for product in table)),
         "any other is stated by its memory, for example --vram 24GiB --backend cuda",
     )

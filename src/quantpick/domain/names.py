@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING, TypeGuard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
-#: Names in a hint: more than a repo has quants, and no page full.
-_SHOWN = 30
+#: Names that a hint tells at most: of those that are near, and of all where none is (more than a
+#: repo has quants, and no page full).
+_MOST_NEAR, _MOST = 4, 30
 
 
 def unsafe_path(path: str) -> bool:
@@ -38,18 +40,29 @@ def is_sha256(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
-def near_hint(name: str, known: Iterable[str]) -> str:
-    """Return a hint with the names a user may have meant, or with the first when none is near."""
+def near_hint(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """Return a hint with the names a user may have meant.
+
+    When none is near it is ``otherwise``, or the first of all.
+    """
     # Loaded here: only an error needs it.
     from difflib import get_close_matches
 
     names = list(known)
     upper = {known_name.upper(): known_name for known_name in names}
-    close = get_close_matches(name.upper(), upper, n=4, cutoff=0.6)
+    close = get_close_matches(name.upper(), upper, n=_MOST_NEAR, cutoff=0.6)
     if close:
         return f"did you mean {', '.join(upper[match] for match in close)}?"
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"there are {', '.join(names[:_SHOWN])}{more}"
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return otherwise or f"there are {', '.join(names[:_MOST])}{more}"
+
+
+def part_hint(name: str, known: Mapping[str, str], command: str) -> str | None:
+    """Return a hint with the names in whose text a word is, or the command that shows many."""
+    found = [each for each, text in known.items() if name and name.lower() in text.lower()]
+    if len(found) > _MOST_NEAR:
+        return f"{len(found)} models have it in their names: {command} {shlex.quote(name)}"
+    return f"did you mean {', '.join(found)}?" if found else None
 
 
 def printable(text: str) -> str:

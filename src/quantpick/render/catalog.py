@@ -134,7 +134,7 @@ def _words(change: Change) -> str:
     """Return a change without its mark and repo."""
     was, now = change.was, change.now
     if change.kind is ChangeKind.ENTRY:
-        return f"a new entry of {now} quants"
+        return f"a new entry of {now} quant{'' if now == 1 else 's'}"
     if change.kind is ChangeKind.FIELD and (was is None or now is None):
         return f"{change.what}: {_value(was if now is None else now)}"
     if change.kind is ChangeKind.FIELD:

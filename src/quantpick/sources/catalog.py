@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantpick.domain.model import Model, QuantFile, QuantInfo, Reference
-from quantpick.domain.names import is_sha256, near_hint, unsafe_path
+from quantpick.domain.names import is_sha256, near_hint, part_hint, unsafe_path
 from quantpick.domain.quant import FileKind, canonical_label, parse_filename
 from quantpick.domain.shape import FURTHER_FIGURES, Layer, Shape
 from quantpick.domain.units import parse_build
@@ -31,6 +31,8 @@ from quantpick.sources.speed import load_speeds
 
 if TYPE_CHECKING:
     from quantpick.domain.licence import Licence
+
+_LIST = "quantpick list"
 
 #: What every shape states, and what it states where its model has it: all whole numbers.
 _FIGURES = (
@@ -94,9 +96,13 @@ def resolve_alias(alias: str) -> str:
 
 def no_such_model(words: str) -> NotFoundError:
     """Return the error for words that name no catalogued model, with near aliases."""
+    aliases = load_aliases()
+    names = {repo_id: aliases.of(repo_id) or (repo_id,) for repo_id in repo_ids()}
+    texts = {short[0]: " ".join((repo_id, *short)) for repo_id, short in names.items()}
     return NotFoundError(
         f"the catalog has no model {words!r}",
-        near_hint(words, load_aliases().repo_ids),
+        part_hint(words, texts, _LIST)
+        or near_hint(words, aliases.repo_ids, f"to see its models: {_LIST}"),
         "any repo of the Hub works by its full name: OWNER/REPO",
     )
 
