@@ -330,5 +330,13 @@ def test_a_word_that_is_no_model_leads_to_those_it_may_mean(
     assert len(told) < 200
 
 
+def test_a_model_has_its_aliases_wherever_it_is_told(quantpick: Command) -> None:
+    (listed,) = quantpick("list", "llama-2-7b-chat", "--json").json["models"]
+    for words in (["list", "llama-2-7b"], ["recommend", "llama-2-7b"], ["recommend"]):
+        model = quantpick(*words, "--json").json["model"]
+        assert model["aliases"]
+        assert model["repo_id"] != listed["repo_id"] or model["aliases"] == listed["aliases"]
+
+
 def test_quant_file_of_one_path_is_no_split() -> None:
     assert not QuantFile("Q8_0", 1, ("a-Q8_0.gguf",)).split

@@ -81,6 +81,12 @@ def test_words_that_are_not_understood_are_a_usage_error_with_the_help_to_read(
     assert run.stderr.splitlines()[-1] == f"hint: run: {hint}"
 
 
+def test_two_places_to_write_to_are_one_too_many(quantpick: Command) -> None:
+    run = quantpick("download", "llama-3.2-1b:Q8_0", "--cache", "--local-dir", "models")
+    assert (run.status, run.stdout) == (2, "")
+    assert "--local-dir" in run.stderr.splitlines()[0]
+
+
 def test_a_misspelled_command_is_guessed_once(quantpick: Command) -> None:
     assert quantpick("recomend").stderr.count("Did you mean 'recommend'?") == 1
 

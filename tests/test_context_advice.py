@@ -239,6 +239,16 @@ def test_the_pick_of_a_slow_cache_carries_it_to_the_command(quantpick: Command) 
     assert run["--flash-attn"] == "on"
 
 
+def test_what_no_change_makes_fit_is_said_to(quantpick: Command) -> None:
+    small = ("--ram", "16GiB", "--backend", "cpu")
+    run = quantpick("explain", f"{LARGE}:Q4_K_M", *small)
+    assert "no change makes room: " in run.stdout
+    assert "cheapest change" not in run.stdout
+    fitting = quantpick("explain", "llama-3.2-1b:F16", "--ram", "2GiB", "--backend", "cpu")
+    assert "cheapest change: " in fitting.stdout
+    assert "no change makes room" not in fitting.stdout
+
+
 # On a terminal
 
 

@@ -197,8 +197,8 @@ def test_hostile_file_name_is_refused_and_nothing_is_written_anywhere(
 ) -> None:
     hub.add_repo(REPO, {name.format(tmp_path=str(tmp_path).strip("/")): GOOD})
     before = written(tmp_path)
-    for words in ([], ["--json", "--cache"]):
-        result = online("download", SPEC, "--local-dir", "deep/er", *words)
+    for words in (["--local-dir", "deep/er"], ["--json", "--cache"]):
+        result = online("download", SPEC, *words)
         assert result.status == 7
         told = result.stdout + result.stderr
         assert "not safe to write" in told

@@ -36,6 +36,31 @@ def test_example_prints_what_is_shown(words: str, lines: list[str], quantpick: C
     assert re.fullmatch(pattern, run.stdout), run.stdout
 
 
+def told_fields(text: str) -> set[str]:
+    """Return the fields that a text names, without the examples of their values."""
+    return set(re.findall(r"`(\w+)(?:\[\])?`", text))
+
+
+def row_of(command: str) -> str:
+    (row,) = re.findall(rf"(?m)^\| `{command}` \| (.*) \|$", README)
+    return str(row)
+
+
+def test_the_fields_of_a_recommendation_are_those_of_the_readme(quantpick: Command) -> None:
+    recommend, explain = row_of("recommend"), row_of("explain")
+    answer = quantpick("recommend", "llama-3.2-1b", "--vram", "8GiB", "--json").json
+    assert {*answer} == {"schema_version", "command"} | told_fields(recommend)
+    explained = quantpick("explain", "llama-3.2-1b:Q8_0", "--vram", "8GiB", "--json").json
+    assert {*explained} == {"schema_version", "command"} | told_fields(explain)
+    (verdict,) = re.findall(r"(?s)\nA verdict has (.*?)\n\n", README)
+    assert {*answer["pick"]} <= told_fields(verdict)
+
+
+def test_the_fields_of_a_machine_are_those_of_the_readme(quantpick: Command) -> None:
+    told = told_fields(row_of("hardware")) - {"why"}
+    assert {*quantpick("hardware", "--json").json} == {"schema_version", "command"} | told
+
+
 def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 3
 

@@ -69,7 +69,8 @@ def recommend(
         from quantpick.domain.shortlist import Shelf, shortlist
 
         shelf = Shelf(load_index(), catalog.load_model)
-        return shortlist(shelf, host, need, reference(), wish or Wish())
+        answer = shortlist(shelf, host, need, reference(), wish or Wish())
+        return answer._replace(model=_with_aliases(answer.model) if answer.model else None)
     return deciding.recommend(load(spec), host, need, reference())
 
 
@@ -189,10 +190,14 @@ def _load(spec: Spec, *, strict: bool = True) -> Model:
         return load_path(spec.path)
     repo_id = repo_id_of(spec)
     if spec.revision is None and catalog.find_repo_id(repo_id):
-        return catalog.load_model(repo_id)
+        return _with_aliases(catalog.load_model(repo_id))
     from quantpick.sources.listing_cache import load_listing
 
     return _live_model(load_listing(repo_id, spec.revision, Policy()), strict=strict)
+
+
+def _with_aliases(model: Model) -> Model:
+    return model._replace(aliases=catalog.load_aliases().of(model.repo_id))
 
 
 def _live_model(listing: Listing, *, strict: bool = True) -> Model:

@@ -84,6 +84,8 @@ def download(
     OWNER/REPO:PATH.gguf. The label auto stands for the recommended quant, which the options from
     --for to --host then choose. A run that ended early goes on where it was.
     """
+    if cache and local_dir != Path():
+        raise UsageError("--cache and --local-dir name two places to write to", "leave one out")
     if locked or frozen:
         _check_locked(given=bool(revision or with_mmproj or dry_run))
         bring: Bring = partial(api.download_locked, lock_file, spec, frozen=frozen)
@@ -118,7 +120,7 @@ def _check_locked(*, given: bool) -> None:
         raise UsageError(
             "the lock says what is fetched, so --revision, --with-mmproj and --dry-run do not go "
             "with it",
-            "give them to quantpick lock",
+            "lock another one: quantpick lock SPEC@REVISION --with-mmproj",
         )
 
 

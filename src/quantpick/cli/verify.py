@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from quantpick import api
-from quantpick.cli.options import Json, ProgressOption, Quiet, read_policy
+from quantpick.cli.options import Json, ProgressOption, read_policy
 from quantpick.domain.progress import ProgressKind
 from quantpick.domain.verification import State, Verification
 from quantpick.errors import IntegrityError, NotFoundError, QuantpickError
@@ -24,7 +24,9 @@ def verify(
         str | None,
         typer.Option("--repo", metavar="OWNER/REPO[@REV]", help="Hold them against the Hub."),
     ] = None,
-    quiet: Quiet = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print nothing: the exit status tells.")
+    ] = False,
     progress: ProgressOption = ProgressKind.AUTO,
     as_json: Json = False,
 ) -> None:

@@ -19,7 +19,7 @@ from quantpick.domain.names import printable
 from quantpick.domain.need import Need
 from quantpick.domain.offer import why_not_offered
 from quantpick.domain.units import GB, format_gb, format_gib
-from quantpick.domain.verdict import Pool
+from quantpick.domain.verdict import Placement, Pool
 from quantpick.render.console import Table, new_console
 from quantpick.render.talk import print_warnings
 from quantpick.render.words import (
@@ -53,6 +53,10 @@ if TYPE_CHECKING:
 Qualities = Callable[[str], "Quality | None"]
 
 _CARD = {True: "yes", False: "avoid", None: ""}
+_NO_CHANGE = (
+    "no change makes room: no quant of this repo fits, nor this one with a q8_0 cache or with less "
+    "context; for a model that fits: quantpick recommend"
+)
 _ROUNDED = "~ marks a size that is rounded in its source"
 
 
@@ -102,6 +106,7 @@ def print_explanation(
         f"file: {file}; the margin rule of model cards wants 1 to 2 GB",
         *(f"- {phrase(reason)}" for reason in verdict.reasons),
         *([f"cheapest change: {advice(change)}"] if change else []),
+        *([_NO_CHANGE] if _stays_too_large(verdict, answer) else []),
         *([_largest(verdict)] if answer.need.max_ctx else []),
         quality_sentence(quality),
         *([speed_sentence(verdict)] if verdict.fits else []),
@@ -112,6 +117,10 @@ def print_explanation(
     if answer.pick is not None and verdict is not answer.pick:
         console.line(f"the pick is {answer.pick.file.label}")
     print_warnings(answer.warnings)
+
+
+def _stays_too_large(verdict: Verdict, answer: Recommendation) -> bool:
+    return answer.pick is None and verdict.placement is Placement.TOO_LARGE
 
 
 def _largest(verdict: Verdict) -> str:
