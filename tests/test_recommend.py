@@ -194,6 +194,24 @@ def test_quantized_cache_makes_room_and_is_part_of_the_command(quantpick: Comman
     assert "--cache-type-k q8_0 --cache-type-v q8_0 --flash-attn on" in run
 
 
+@pytest.mark.parametrize(
+    ("words", "became"),
+    [
+        (("llama-3.1-8b:IQ2_M", "--family", "k"), "not asked for"),
+        (("llama-3.1-8b:Q4_0_4_4",), "does not run here"),
+        (("llama-3.1-8b:F32",), "does not fit"),
+        (("llama-3.1-8b:F32", "--family", "k"), "does not fit"),
+        (("llama-3.1-8b:Q4_K_S",), "fits"),
+        (("llama-3.1-8b:Q8_0",), "the pick"),
+    ],
+)
+def test_an_explanation_begins_with_what_became_of_the_quant(
+    words: tuple[str, ...], became: str, quantpick: Command
+) -> None:
+    run = quantpick("explain", *words, "--vram", "12GiB", "--backend", "cuda")
+    assert run.stdout.splitlines()[0].endswith(f": {became}")
+
+
 def test_nothing_fits_names_the_nearest_choice(quantpick: Command) -> None:
     answer = ask(quantpick, "--ram", "8GiB", "--backend", "cpu", status=4)
     assert answer["pick"] is None

@@ -170,6 +170,20 @@ def test_nothing_fits_names_the_nearest(quantpick: Command) -> None:
     assert run.json["nearest"]["repo_id"] in run.json["error"]["hints"][0]
 
 
+def test_a_model_trained_for_less_than_the_context_is_marked(quantpick: Command) -> None:
+    machine = ["--gpu", "2x3090", "--ram", "64GiB", "--top", "40"]
+    asked = ["recommend", *machine, "--ctx-size", "65536"]
+    verdicts = quantpick(*asked, "--json").json["verdicts"]
+    marked = 0
+    for verdict in verdicts:
+        shape = WHOLE[verdict["repo_id"]].shape
+        less = shape is not None and shape.context_length < 65536
+        assert less == ("beyond_training" in {reason["code"] for reason in verdict["reasons"]})
+        marked += less
+    assert 0 < marked < len(verdicts)
+    assert quantpick(*asked).stdout.count(", trained for ") == marked
+
+
 @pytest.mark.parametrize(
     ("gpu", "shown"),
     [

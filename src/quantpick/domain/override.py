@@ -152,7 +152,7 @@ def _with_free(host: Host, sizes: Sequence[int]) -> Host:
     """Return the host with so much free on its devices, and no more planned for."""
     if len(sizes) != len(host.devices):
         raise UsageError(
-            f"--free-vram is given {len(sizes)} times for {len(host.devices)} devices",
+            f"--free-vram: {len(sizes)} given, where the devices are {len(host.devices)}",
             "give it once a device, in the order of: quantpick hardware",
         )
     pairs = zip(host.devices, sizes, strict=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from quantpick.domain.cache import estimate_kv_cache
 from quantpick.domain.names import near_hint
 from quantpick.domain.recommend import first_fit, recommend, rules
-from quantpick.domain.verdict import Pool, Recommendation
+from quantpick.domain.verdict import Pool, Reason, ReasonCode, Recommendation
 from quantpick.domain.weights import MOST_HEADER
 from quantpick.errors import NotFoundError
 
@@ -89,7 +89,8 @@ def shortlist(
     answer = recommend(whole, host, need, reference, (rule,))
     if answer.pick is None:
         raise AssertionError(f"{picks[0].repo_id} fits alone and not beside its like")
-    return answer._replace(verdicts=(answer.pick, *picks[1:]))
+    pick = _with_training(answer.pick, whole, need)
+    return answer._replace(pick=pick, verdicts=(pick, *picks[1:]))
 
 
 class _Search(NamedTuple):
@@ -139,7 +140,8 @@ class _Search(NamedTuple):
         whole = _small_enough(self.load(model.repo_id), self.wish.max_size)
         files = tuple(file for file in whole.files if self._may_fit(file, whole, rule))
         few = whole._replace(files=files)
-        return first_fit(few, self.host, self.need, self.reference, rule)
+        verdict = first_fit(few, self.host, self.need, self.reference, rule)
+        return None if verdict is None else _with_training(verdict, whole, self.need)
 
     def _bits(self, file: QuantFile) -> int:
         info = self.reference.info(file.label)
@@ -154,6 +156,15 @@ class _Search(NamedTuple):
                 # The token embedding stays in RAM, in four bytes a number at most.
                 least -= 4 * model.shape.vocab_size * model.shape.embedding_length
         return least <= rule.capacity
+
+
+def _with_training(verdict: Verdict, model: Model, need: Need) -> Verdict:
+    """Return the verdict, marked where its model was trained for less than the context wanted."""
+    trained = model.shape.context_length if model.shape else 0
+    if not 0 < trained < need.ctx_size:
+        return verdict
+    reason = Reason(ReasonCode.BEYOND_TRAINING, {"context_length": trained})
+    return verdict._replace(reasons=(*verdict.reasons, reason))
 
 
 def _order(model: Model, bits: int) -> tuple[int, int, int, str]:

@@ -74,6 +74,7 @@ class ReasonCode(StrEnum):
     DOMINATED = "dominated"
     ULTRA_LOW_BIT = "ultra_low_bit"
     NOT_RECOMMENDED = "not_recommended"
+    BEYOND_TRAINING = "beyond_training"
 
 
 class Reason(NamedTuple):

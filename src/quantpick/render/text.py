@@ -29,6 +29,7 @@ from quantpick.render.words import (
     backend_name,
     brief,
     kld_cell,
+    outcome,
     phrase,
     phrases,
     quality_sentence,
@@ -95,8 +96,8 @@ def print_explanation(
     """Print one verdict as a sum: the terms in each place, and what the rules say of it."""
     console = new_console()
     rule = answer.rule
-    outcome = "the pick" if verdict is answer.pick else "fits" if verdict.fits else "does not fit"
-    console.line(f"{verdict.file.label} of {verdict.repo_id}: {outcome}")
+    became = "the pick" if verdict is answer.pick else outcome(verdict)
+    console.line(f"{verdict.file.label} of {verdict.repo_id}: {became}")
     console.table(_sum_table(verdict))
     margin = rule.capacity - verdict.file.file_bytes
     beside = "below" if margin >= 0 else "above"

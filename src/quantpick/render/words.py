@@ -67,6 +67,7 @@ _PHRASES = {
     ReasonCode.ULTRA_LOW_BIT: "expect visible damage: mean KL divergence of {label} {kld}, of "
     "{usual} {usual_kld} (Llama 3 8B)",
     ReasonCode.NOT_RECOMMENDED: "its card advises against it",
+    ReasonCode.BEYOND_TRAINING: "trained for {context_length} tokens only",
 }
 
 #: The same in a table, where most reasons go without saying or stand in a column of their own.
@@ -97,6 +98,7 @@ _BRIEF = {
     ReasonCode.DOMINATED: "rather {label}",
     ReasonCode.ULTRA_LOW_BIT: "visible damage",
     ReasonCode.NOT_RECOMMENDED: "card: avoid",
+    ReasonCode.BEYOND_TRAINING: "trained for {context_length}",
 }
 
 _BACKENDS = {
@@ -179,6 +181,16 @@ def brief(verdict: Verdict) -> str:
     """Return the reasons of a verdict as few words for a table."""
     told = (reason for reason in verdict.reasons if reason.code in _BRIEF)
     return ", ".join(_BRIEF[reason.code].format(**_figures(reason)) for reason in told)
+
+
+def outcome(verdict: Verdict) -> str:
+    """Return what became of a quant that is not the pick, in a word or two."""
+    codes = {reason.code for reason in verdict.reasons}
+    if verdict.placement is Placement.INCOMPATIBLE:
+        return "does not run here"
+    if codes >= {ReasonCode.FAMILY_EXCLUDED} and codes & {ReasonCode.COMFORTABLE, ReasonCode.TIGHT}:
+        return "not asked for"
+    return "fits" if verdict.fits else "does not fit"
 
 
 def where(verdict: Verdict) -> str:
