@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +17,6 @@ from quantpick.errors import NotFoundError
 from tests.support.gguf_files import tiny_gguf
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.hub.loopback import LoopbackHub
     from tests.support.command import Command
 
@@ -179,6 +178,30 @@ def test_a_reader_that_went_away_is_not_an_error(
     )
     os.close(theirs)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the full disk is a device of Linux")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "words",
+    [["list"], ["hardware", "--json"], ["recommend", "no-such-model", "--json"], ["--help"]],
+    ids=" ".join,
+)
+def test_output_that_finds_no_room_is_no_bug(
+    words: list[str], unbuffered: str, quantpick: Command
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "quantpick", *words],
+            cwd=quantpick.cwd,
+            env=quantpick.environment(PYTHONUNBUFFERED=unbuffered),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (run.returncode, "Traceback" in run.stderr) == (8, False)
+    assert run.stderr.splitlines()[0].startswith("error: cannot write the output: ")
 
 
 # The Python behind it

@@ -1,5 +1,6 @@
 """The program: its commands, loaded when named, and the one boundary where errors become words."""
 
+import errno
 import os
 import re
 import signal
@@ -10,7 +11,7 @@ from typing import Annotated
 import click
 import typer
 
-from quantpick.errors import EXIT_STATUSES, QuantpickError, StoppedError, UsageError
+from quantpick.errors import EXIT_STATUSES, DiskError, QuantpickError, StoppedError, UsageError
 from quantpick.render.talk import print_error
 
 #: Each command and where its function is, in the order of `--help`.
@@ -28,6 +29,9 @@ COMMANDS = {
 
 _MMPROJ = "--with-mmproj"
 
+#: What a write to stdout says that finds no room.
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+
 _EPILOG = "Exit status: " + ", ".join(f"{status} {text}" for status, text in EXIT_STATUSES.items())
 
 
@@ -43,9 +47,18 @@ def run(words: list[str]) -> int:
     except (BrokenPipeError, SystemExit):
         # The reader has what it wanted; typer and rich make an exit of it. The interpreter would
         # complain of the same pipe as it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_stdout()
         return 0
+    except OSError as error:
+        _let_go_of_stdout()
+        full = DiskError(f"cannot write the output: {error.strerror}", "write it to another place")
+        print_error(full)
+        return full.exit_status
     return status
+
+
+def _let_go_of_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str]) -> int:
@@ -64,6 +77,10 @@ def _problem(words: list[str], name: str | None) -> QuantpickError | None:
         result = command.main(_with_value(words), prog_name="quantpick", standalone_mode=False)
     except BrokenPipeError:
         raise
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            raise
+        return _expected(error)
     except (Exception, KeyboardInterrupt) as error:
         return _expected(error)
     # typer turns an interrupt into a status before it gets here.
