@@ -87,6 +87,21 @@ def test_unknown_revision_and_alias_are_not_found(
     refused(online, *words, status=3, said=said, hint=hint)
 
 
+@pytest.mark.parametrize("command", ["recommend", "list", "download"])
+@pytest.mark.usefixtures("shelf")
+def test_a_misspelled_repo_leads_to_the_catalogued_one(online: Command, command: str) -> None:
+    label = ":Q4_K_M" if command == "download" else ""
+    for repo, near in (
+        ("bartowsk/Meta-Llama-3.1-8B-Instruct-GGUF", "bartowski/Meta-Llama-3.1-8B-Instruct-GGUF"),
+        ("bartowski/Llama-3.3-70B-Instruct-GUFF", "bartowski/Llama-3.3-70B-Instruct-GGUF"),
+        ("nobody/nothing", None),
+    ):
+        run = online(command, f"{repo}{label}")
+        assert run.status == 3
+        told = [line for line in run.stderr.splitlines() if "did you mean" in line]
+        assert [line.split()[4].rstrip(",?") for line in told] == ([near] if near else [])
+
+
 def test_repo_without_gguf_files_is_not_found(online: Command, hub: LoopbackHub) -> None:
     hub.add_repo(REPO, {"model.safetensors": GOOD})
     refused(online, SPEC, status=3, said="holds no GGUF model", hint="-GGUF")

@@ -45,16 +45,22 @@ def near_hint(name: str, known: Iterable[str], otherwise: str | None = None) -> 
 
     When none is near it is ``otherwise``, or the first of all.
     """
+    names = list(known)
+    close = near_names(name, names)
+    if close:
+        return f"did you mean {', '.join(close)}?"
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return otherwise or f"there are {', '.join(names[:_MOST])}{more}"
+
+
+def near_names(name: str, known: Iterable[str], likeness: float = 0.6) -> list[str]:
+    """Return the few names that are most like one, where any is as like as ``likeness`` of 1."""
     # Loaded here: only an error needs it.
     from difflib import get_close_matches
 
-    names = list(known)
-    upper = {known_name.upper(): known_name for known_name in names}
-    close = get_close_matches(name.upper(), upper, n=_MOST_NEAR, cutoff=0.6)
-    if close:
-        return f"did you mean {', '.join(upper[match] for match in close)}?"
-    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-    return otherwise or f"there are {', '.join(names[:_MOST])}{more}"
+    upper = {known_name.upper(): known_name for known_name in known}
+    close = get_close_matches(name.upper(), upper, n=_MOST_NEAR, cutoff=likeness)
+    return [upper[match] for match in close]
 
 
 def part_hint(name: str, known: Mapping[str, str], command: str) -> str | None:

@@ -9,19 +9,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from quantpick.domain.listing import Listing, RemoteFile
-from quantpick.domain.names import is_sha1
+from quantpick.domain.names import is_sha1, near_names
+from quantpick.errors import NotFoundError
 from quantpick.kept import load_record, store_record
+from quantpick.sources import catalog
 
 if TYPE_CHECKING:
     from quantpick.domain.policy import Policy
 
 _FORMAT = 1
 
+#: From how like a name is, out of 1, it may be misspelled.
+_MISSPELLED = 0.85
+
 
 def load_listing(repo_id: str, revision: str | None, policy: Policy) -> Listing:
     """Return a repo's files at a revision: kept ones for a whole commit hash, else from the Hub.
 
-    Raises the errors of hub.list_repo.
+    Raises the errors of hub.list_repo; of a repo that is not there with the catalogued ones that
+    are spelled like it.
     """
     from quantpick import hub
 
@@ -29,7 +35,13 @@ def load_listing(repo_id: str, revision: str | None, policy: Policy) -> Listing:
         kept = _load(hub.endpoint(), repo_id, revision)
         if kept is not None:
             return kept
-    listing = hub.list_repo(repo_id, revision, policy)
+    try:
+        listing = hub.list_repo(repo_id, revision, policy)
+    except NotFoundError as error:
+        near = [] if revision else near_names(repo_id, catalog.repo_ids(), _MISSPELLED)
+        if near:
+            error.hints = (f"did you mean {', '.join(near)}?", *error.hints)
+        raise
     identity = [_FORMAT, hub.endpoint(), repo_id, listing.revision]
     store_record("listings", identity, [listing.files, listing.license, listing.base_model])
     return listing
