@@ -196,6 +196,8 @@ def test_the_help_tells_every_command_and_exit_status(quantpick: Command) -> Non
     told = quantpick("--help").stdout
     commands, _, statuses = told.partition("Exit status:")
     assert re.findall(r"(?m)^  (\w+)  +\S", commands.partition("Commands:")[2]) == COMMANDS
+    # No command's line is cut, in 80 columns.
+    assert "..." not in commands.partition("Commands:")[2]
     pairs = [f"{status} {meaning}" for status, meaning in EXIT_STATUSES.items()]
     assert " ".join(statuses.split()) == ", ".join(pairs)
 

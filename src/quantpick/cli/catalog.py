@@ -10,7 +10,7 @@ from quantpick.cli.options import Json, Retries, read_policy
 from quantpick.errors import UsageError
 
 app = typer.Typer(
-    help="Keep the catalog true: add repos, compare with the Hub, check every row. Changes are "
+    help="Keep the catalog true: add repos, compare, check.\n\nChanges are "
     "printed, and written with --write alone; --json prints one document.",
     rich_markup_mode=None,
 )

@@ -13,7 +13,7 @@ def inspect(
     *,
     as_json: Json = False,
 ) -> None:
-    """Show the header of a GGUF file: its types, its model, its tokenizer.
+    """Show a GGUF file's header: its types, its model, its tokenizer.
 
     FILE is a path to a file or to any shard of a split set. A SPEC is OWNER/REPO:LABEL,
     ALIAS:LABEL or LABEL; of a file on the Hub only the header is fetched.

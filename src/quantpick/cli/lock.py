@@ -44,11 +44,12 @@ def lock(
     host: Callable[[], Host],
     as_json: Json = False,
 ) -> None:
-    """Write commit, files and sha256 of quants to a lock file, for download --locked.
+    """Write commit, files and sha256 of quants to a lock file.
 
     SPEC is OWNER/REPO:LABEL, ALIAS:LABEL or OWNER/REPO:PATH.gguf, with @REVISION behind the repo
     for another branch. Without one the quants of the lock are locked anew. The label auto stands
-    for the recommended quant, which the options from --for to --host then choose.
+    for the recommended quant, which the options from --for to --host then choose. What is locked
+    is fetched by download --locked.
     """
     if (check or key) and (specs or with_mmproj):
         raise UsageError("--check and --key look at the lock alone", "leave out the SPEC")

@@ -96,7 +96,7 @@ def hardware(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what memory llama.cpp can use here, each figure with its source."""
+    """Show what memory llama.cpp can use here, and who says so."""
     found = host()
     if as_json:
         from quantpick.domain.host_record import host_record
