@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
 _GH = """\
 #!/bin/sh
 echo "$@" >> "$TOLD"
-for word in "$@"; do case "$word" in *report.md.short) cat "$word" >> "$TOLD";; esac; done
+for word in "$@"; do case "$word" in *short.md) cat "$word" >> "$TOLD";; esac; done
 """
 
 
@@ -93,7 +93,11 @@ class Runner:
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
             cwd=self.checkout,
             env=self.online.environment(
-                **env, PATH=path, TOLD=str(self.told), GITHUB_OUTPUT=str(out)
+                **env,
+                PATH=path,
+                TOLD=str(self.told),
+                GITHUB_OUTPUT=str(out),
+                RUNNER_TEMP=str(self.temp),
             ),
             check=False,
         )
@@ -107,7 +111,6 @@ class Runner:
             "github.workspace": str(self.checkout),
             "github.token": "secret",
             "github.ref_name": "main",
-            "runner.temp": str(self.temp),
             **outputs,
         }
         return re.sub(r"\$\{\{ (\S+) \}\}", lambda found: known[found.group(1)], text)
@@ -151,6 +154,12 @@ def test_repo_that_cannot_be_asked_fails_the_run_after_the_proposal(
     assert runner.run() != 0
     assert get(runner.catalog)["files"][0]["label"] == "Q8_0"
     assert "pr create" in runner.told.read_text()
+
+
+def test_variables_of_the_job_name_nothing_that_is_known_on_a_runner_alone() -> None:
+    # Filled in before there is a runner: with another context the whole file is refused.
+    named = re.findall(r"\$\{\{\s*(\w+)", str(job()["env"]))
+    assert set(named) <= {"github", "inputs", "matrix", "needs", "secrets", "strategy", "vars"}
 
 
 def test_actions_are_pinned_and_nothing_more_is_allowed_than_needed() -> None:
