@@ -131,6 +131,28 @@ def test_few_repos_that_fail_are_asked_about_alone_the_next_time(
     )
 
 
+def older(online: Command, seconds: int) -> None:
+    """Make all findings that are kept older."""
+    for path in (online.cwd / "kept" / "refresh").iterdir():
+        kept = json.loads(path.read_text("utf-8"))
+        for finding in kept["record"].values():
+            finding[0] -= seconds
+        path.write_text(json.dumps(kept), "utf-8")
+
+
+def test_repo_that_always_fails_keeps_no_finding_of_others_for_ever(
+    online: Command, hub: LoopbackHub
+) -> None:
+    shop = many(online, hub, 6)
+    hub.add_fault(faults.status(503, path="repo/r-0003"))
+    shop("--retries", "0", status=5)
+    for _ in range(2):
+        hub.log.clear()
+        older(online, 50_000)
+        shop("--retries", "0", status=5)
+    assert len(asked(hub)) == 5
+
+
 # Interrupted
 
 
@@ -193,11 +215,7 @@ def test_interrupted_run_has_written_what_it_found(online: Command, hub: Loopbac
 def test_old_findings_are_not_gone_on_from(online: Command, hub: LoopbackHub) -> None:
     shop = many(online, hub, 40)
     interrupt(shop, hub)
-    for path in (online.cwd / "kept" / "refresh").iterdir():
-        kept = json.loads(path.read_text("utf-8"))
-        for finding in kept["record"].values():
-            finding[0] -= 90_000
-        path.write_text(json.dumps(kept), "utf-8")
+    older(online, 90_000)
     shop()
     assert len(asked(hub)) == 40
 

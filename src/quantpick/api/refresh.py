@@ -46,7 +46,6 @@ class _Task(NamedTuple):
 
     at: int
     repo_id: str
-    digest: str
     kept: Outcome | None
 
 
@@ -88,7 +87,8 @@ def refresh(
             written = written or (write and found.state is RepoState.CHANGED)
             if found.state is RepoState.FAILED:
                 failed = True
-            else:
+            elif task.kept is None:
+                # What is kept already keeps its age.
                 state.keep(task.at, entry_digest(task.repo_id), _record(found))
             yield found
             silent = silent + 1 if isinstance(answer, HubError) else 0
@@ -110,8 +110,8 @@ def _name_of(repo_ids: Sequence[str]) -> str:
 
 def _tasks(repo_ids: Sequence[str], state: RefreshState) -> Iterator[_Task]:
     for at, repo_id in enumerate(repo_ids):
-        digest = entry_digest(repo_id)
-        yield _Task(at, repo_id, digest, _from_record(repo_id, state.kept(at, digest)))
+        kept = state.kept(at, entry_digest(repo_id))
+        yield _Task(at, repo_id, _from_record(repo_id, kept))
 
 
 def _asked(task: _Task, policy: Policy, web: Web) -> Listing | None:
