@@ -114,6 +114,24 @@ def test_hub_that_is_away_is_not_asked_about_every_repo(online: Command, hub: Lo
     assert len(hub.requests("hub")) < 40
 
 
+@pytest.mark.parametrize("code", [401, 403])
+def test_wrong_token_makes_no_repo_count_as_gone(
+    code: int, online: Command, hub: LoopbackHub
+) -> None:
+    shop = many(online, hub, 12)
+    hub.add_fault(faults.status(code))
+    done = shop("--connections", "1", status=6)
+    assert f"! repo/r-0000  the Hub refuses access to repo/r-0000 ({code})" in done.stdout
+    assert "its entry stays" not in done.stdout
+    assert "HF_TOKEN" in done.stderr
+
+
+def test_gated_repo_keeps_its_entry_and_fails_nothing(online: Command, hub: LoopbackHub) -> None:
+    shop = many(online, hub, 2)
+    hub.add_fault(faults.status(403, x_error_code="GatedRepo", path="repo/r-0001"))
+    assert "- repo/r-0001  its entry stays, but repo/r-0001 is gated" in shop().stdout
+
+
 def test_few_repos_that_fail_are_asked_about_alone_the_next_time(
     online: Command, hub: LoopbackHub
 ) -> None:

@@ -71,7 +71,7 @@ def refresh(
 
     Yields each in its order as soon as it is known. What a run found before it was stopped is
     kept, and told by the next one without asking again. Raises HubError where the Hub gives no
-    answer any more.
+    answer any more, AccessError where it refuses all.
     """
     policy = policy or Policy()
     # Fails at once where the Hub must not be asked, or the token cannot be sent.
@@ -91,8 +91,8 @@ def refresh(
                 # What is kept already keeps its age.
                 state.keep(task.at, entry_digest(task.repo_id), _record(found))
             yield found
-            silent = silent + 1 if isinstance(answer, HubError) else 0
-            if isinstance(answer, HubError) and (silent >= _TIRED or _limits(answer)):
+            silent = silent + 1 if _says_nothing(answer) else 0
+            if isinstance(answer, QuantpickError) and (silent >= _TIRED or _limits(answer)):
                 raise answer
         if not failed:
             state.forget()
@@ -121,7 +121,7 @@ def _asked(task: _Task, policy: Policy, web: Web) -> Listing | None:
 def _compared(
     task: _Task, answer: Listing | QuantpickError | None, reference: Reference, *, write: bool
 ) -> Outcome:
-    if isinstance(answer, (NotFoundError, AccessError)):
+    if isinstance(answer, (NotFoundError, AccessError)) and not _says_nothing(answer):
         return Outcome(task.repo_id, RepoState.GONE, (), (answer.message,))
     if answer is None or isinstance(answer, QuantpickError):
         return Outcome(task.repo_id, RepoState.FAILED, (), (answer.message if answer else "",))
@@ -140,7 +140,14 @@ def _compared(
     return Outcome(task.repo_id, RepoState.CHANGED, proposal.changes, proposal.notes)
 
 
-def _limits(error: HubError) -> bool:
+def _says_nothing(answer: object) -> bool:
+    """Whether an answer tells nothing of its repo: none came, or one that a wrong token gets."""
+    if isinstance(answer, AccessError):
+        return isinstance(answer.__cause__, WebError) and not answer.__cause__.code
+    return isinstance(answer, HubError)
+
+
+def _limits(error: QuantpickError) -> bool:
     """Whether the Hub wants to be asked less, by an error that retries did not better."""
     cause = error.__cause__
     return isinstance(cause, WebError) and cause.status == _LIMITED
