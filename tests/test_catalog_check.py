@@ -317,6 +317,8 @@ def test_stale_index_is_named_and_made_anew(quantpick: Command, tmp_path: Path) 
     done = quantpick("catalog", "check", **env)
     assert (done.status, done.stdout) == (7, "index.json: stale: not what the entries give\n")
     assert "--write-index" in done.stderr
+    (folder / "index.json").write_bytes(b"{\xff")
+    assert quantpick("catalog", "check", **env).stdout == done.stdout
     assert quantpick("catalog", "check", "--write-index", **env).stdout.endswith("no fault\n")
     assert quantpick("catalog", "check", **env).status == 0
 

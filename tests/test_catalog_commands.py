@@ -142,6 +142,18 @@ def test_same_again_writes_nothing(run: Command, hub: LoopbackHub, folder: Path)
     assert written(folder) == before
 
 
+def test_index_that_a_killed_run_left_behind_is_made_anew(
+    run: Command, hub: LoopbackHub, folder: Path
+) -> None:
+    hub.add_repo(REPO, files(*LABELS))
+    succeeds(run("catalog", "check", "--write-index"))
+    before = (folder / "index.json").read_text("utf-8")
+    succeeds(run("catalog", "add", REPO, "--write"))
+    (folder / "index.json").write_text(before, "utf-8")
+    succeeds(run("catalog", "add", REPO, "--write"))
+    succeeds(run("catalog", "check"))
+
+
 def test_revision_is_what_is_listed(run: Command, hub: LoopbackHub, folder: Path) -> None:
     hub.add_repo(REPO, files("Q4_K_M"), sha=COMMIT, revision="v1")
     hub.add_repo(REPO, files("Q8_0"), sha="d4" * 20)
@@ -275,6 +287,14 @@ def test_rows_that_cannot_be_used_are_reported(run: Command, folder: Path) -> No
 
 def card(*rows: str) -> str:
     return "\n".join(["| Filename | Quant type | File Size | Split |", "|-|-|-|-|", *rows])
+
+
+def test_repo_without_an_entry_gets_no_short_name(run: Command, folder: Path) -> None:
+    card = folder.parent / "card.md"
+    card.write_text("| Filename | Size |\n|--|--|\n| x-Q4_K_M.gguf | big |\n", "utf-8")
+    words = ("catalog", "import", str(card), "--repo", REPO, "--write")
+    fails(run(*words, "--alias", "short"), 3, f"nothing of {REPO} to catalogue")
+    succeeds(run("catalog", "check"))
 
 
 def test_what_is_known_better_stays_and_what_is_known_worse_goes(

@@ -253,6 +253,15 @@ def test_broken_entry_is_named_and_the_others_go_on(online: Command, hub: Loopba
     assert "1 of 2 repos could not be compared" in done.stderr
 
 
+def test_entry_nested_without_end_is_broken(online: Command, hub: LoopbackHub) -> None:
+    hub.add_repo(REPO, files("Q8_0"))
+    shop = Shop(online, known("Q8_0"))
+    path = shop.catalog / "models" / f"{REPO}.json"
+    path.write_text("[" * 100_000, "utf-8")
+    done = shop(status=5)
+    assert f"! {REPO}  broken catalog: models/{REPO}.json: not valid JSON" in done.stdout
+
+
 def test_repo_that_is_not_catalogued_is_not_found(online: Command, hub: LoopbackHub) -> None:
     shop = Shop(online, known("Q8_0"))
     done = shop("someone/Other-GGUF", status=3)

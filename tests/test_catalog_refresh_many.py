@@ -229,6 +229,18 @@ def test_interrupted_run_has_written_what_it_found(online: Command, hub: Loopbac
     assert sorted(asked(hub)) == ["repo/r-0005", *(f"repo/r-{n:04}" for n in range(20, 40))]
 
 
+def test_index_that_a_killed_run_left_behind_is_made_anew(
+    online: Command, hub: LoopbackHub
+) -> None:
+    shop = many(online, hub, 3)
+    shop.online("catalog", "check", "--write-index")
+    before = (shop.catalog / "index.json").read_text("utf-8")
+    shop("--write")
+    (shop.catalog / "index.json").write_text(before, "utf-8")
+    assert "3 repos: 3 as catalogued" in shop("--write").stdout
+    assert shop.online("catalog", "check").status == 0
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="ends it as POSIX does")
 def test_old_findings_are_not_gone_on_from(online: Command, hub: LoopbackHub) -> None:
     shop = many(online, hub, 40)

@@ -30,6 +30,7 @@ from quantpick.errors import (
 from quantpick.sources import catalog
 from quantpick.sources.catalog_edit import (
     entry_facts,
+    index_is_stale,
     is_alias,
     read_entry,
     write_aliases,
@@ -90,13 +91,14 @@ def propose_card(card: Path, repo_id: str) -> Proposal:
 
 def accept(proposal: Proposal, aliases: Sequence[str] = ()) -> Path | None:
     """Write what was proposed, and the index with it; return the file. Raises DiskError."""
-    _check_aliases(proposal.repo_id, aliases)
+    _check_aliases(proposal, aliases)
     path = None
     if proposal.document is not None:
         path = write_entry(proposal.repo_id, proposal.document)
     if aliases:
         write_aliases(proposal.repo_id, list(aliases))
-    if path is not None or aliases:
+    # An index is stale too where a run ended between the entry and it.
+    if path is not None or aliases or index_is_stale():
         write_index()
     return path
 
@@ -145,8 +147,13 @@ def _with_kin(facts: EntryFacts, base_model: str, repo_id: str) -> EntryFacts:
     return facts
 
 
-def _check_aliases(repo_id: str, aliases: Sequence[str]) -> None:
-    taken = catalog.load_aliases().repo_ids
+def _check_aliases(proposal: Proposal, aliases: Sequence[str]) -> None:
+    repo_id, taken = proposal.repo_id, catalog.load_aliases().repo_ids
+    if aliases and proposal.document is None and catalog.find_repo_id(repo_id) is None:
+        raise NotFoundError(
+            f"there is nothing of {repo_id} to catalogue, so nothing to give a short name",
+            "leave --alias out to see what was left out, and why",
+        )
     for alias in aliases:
         if not is_alias(alias):
             raise UsageError(f"{alias!r} cannot be an alias", "write it as in llama-3.1-8b")

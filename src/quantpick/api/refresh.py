@@ -21,7 +21,7 @@ from quantpick.errors import (
     QuantpickError,
 )
 from quantpick.sources import catalog
-from quantpick.sources.catalog_edit import entry_digest, write_entry, write_index
+from quantpick.sources.catalog_edit import entry_digest, index_is_stale, write_entry, write_index
 from quantpick.sources.refresh_state import RefreshState
 from quantpick.sources.rows import catalog_dir
 from quantpick.sources.sweep import sweep
@@ -96,6 +96,8 @@ def refresh(
                 raise answer
         if not failed:
             state.forget()
+            # A run that was killed may have left an index of before.
+            written = written or (write and index_is_stale())
     finally:
         answers.close()
         web.close()

@@ -114,7 +114,7 @@ def index_is_stale() -> bool:
     A catalog may do without one. Raises IntegrityError.
     """
     path = index.index_path()
-    return path.is_file() and path.read_text("utf-8") != index.build_index()
+    return path.is_file() and path.read_bytes() != index.build_index().encode()
 
 
 def catalog_files(below: str) -> Iterator[CatalogFile]:

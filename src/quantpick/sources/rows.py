@@ -37,7 +37,7 @@ def read_document(name: str) -> dict[str, Any]:
             f"cannot read the catalog file {path}: {error.strerror}",
             f"reinstall quantpick, or correct {CATALOG_VARIABLE} if you set it",
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         broken(name, f"not valid JSON: {error}")
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         broken(name, f"not a catalog file of schema {SCHEMA}")
