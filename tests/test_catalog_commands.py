@@ -326,6 +326,28 @@ def test_what_is_known_better_stays_and_what_is_known_worse_goes(
     assert "Q4_K_M" not in done.stdout
 
 
+def test_finer_size_of_the_same_file_takes_neither_its_digest_nor_its_words(
+    run: Command, folder: Path
+) -> None:
+    digests = {"Q8_0": "1" * 64, "Q4_K_M": "2" * 64}
+    known = entry(
+        row("Q8_0", 8_500_000_000, rounded_to=10**8, sha256=[digests["Q8_0"]], recommended=False),
+        row("Q4_K_M", 4_000_000_000, rounded_to=10**8, sha256=[digests["Q4_K_M"]]),
+    )
+    new_catalog(folder.parent / "own", {REPO: known})
+    own = Command(run.cwd, {**run.env, "QUANTPICK_CATALOG": str(folder.parent / "own")})
+    text = card(
+        f"| {named('Q8_0')} | Q8_0 | 8.54GB | |", f"| {named('Q4_K_M')} | Q4_K_M | 4.92GB | |"
+    )
+    done = succeeds(import_card(own, text, REPO, "--write"))
+    found = rows_of(folder.parent / "own")
+    assert found["Q8_0"]["bytes"] == 8_540_000_000
+    assert (found["Q8_0"]["sha256"], found["Q8_0"]["recommended"]) == ([digests["Q8_0"]], False)
+    # Another size than the known one allows: another file, of which no digest is known.
+    assert "sha256" not in found["Q4_K_M"]
+    assert "now exact" not in done.stdout
+
+
 def test_shape_comes_from_another_repo_of_the_same_base_model(run: Command, folder: Path) -> None:
     facts = EntryFacts(
         title="Kin",

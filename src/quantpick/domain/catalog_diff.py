@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LISTING = "listing"
 
 #: Fields of a row that a card tells and a listing does not.
-_WORDS = ("recommended", "token_embd_type", "output_type")
+WORDS = ("recommended", "token_embd_type", "output_type")
 
 _Entry = dict[str, Any]
 
@@ -137,7 +137,7 @@ def _merged(quant: QuantSet, old: EntryFile | None, seen: str) -> EntryFile:
     )
     if old is None:
         return new
-    new = new._replace(**{field: getattr(old, field) for field in _WORDS})
+    new = new._replace(**{field: getattr(old, field) for field in WORDS})
     if not digests and (new.paths, new.file_bytes) == (old.paths, old.file_bytes):
         # A mirror may list no digest; that says nothing against the known one.
         new = new._replace(sha256=old.sha256)
@@ -189,7 +189,7 @@ def _differences(label: str, old: _Entry, new: _Entry) -> Iterator[Change]:
     for kind, field in ((ChangeKind.PATHS, "paths"), (ChangeKind.SHA256, "sha256")):
         if old.get(field) != new.get(field):
             found.append(Change(kind, label, old.get(field), new.get(field)))
-    words = [field for field in _WORDS if old.get(field) != new.get(field)]
+    words = [field for field in WORDS if old.get(field) != new.get(field)]
     if words:
         was, now = ({field: row.get(field) for field in words} for row in (old, new))
         found.append(Change(ChangeKind.WORDS, label, was, now))
@@ -204,7 +204,7 @@ def _size_change(label: str, old: _Entry, new: _Entry) -> Iterator[Change]:
     if was == now:
         return
     step = was.get("rounded_to", 0)
-    learned = step > now.get("rounded_to", 0) and abs(was["bytes"] - now["bytes"]) <= step
+    learned = "rounded_to" not in now and abs(was["bytes"] - now["bytes"]) <= step
     yield Change(ChangeKind.EXACT if learned else ChangeKind.SIZE, label, was, now)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quantpick.domain.catalog_diff import LISTING
+from quantpick.domain.catalog_diff import LISTING, WORDS
 from quantpick.domain.entry import EntryFacts, EntryFile
 from quantpick.domain.metadata import shape_of
 from quantpick.domain.shape import layers_of
@@ -122,10 +122,10 @@ def merge_card(
         if not paths:
             notes.append(f"{row.label} is split, and the card does not name its shards: left out")
         elif old is None or _better(row, old):
-            found[row.label] = _file(row._replace(paths=paths), seen)
+            found[row.label] = _file(row._replace(paths=paths), old, seen)
         else:
             found[row.label] = _with_words(old, row)
-            if abs(row.file_bytes - old.file_bytes) > row.rounded_to + old.rounded_to:
+            if not _agree_in_size(row, old):
                 notes.append(
                     f"{row.label} has {format_gb(row.file_bytes)} in the card and "
                     f"{format_gb(old.file_bytes)} in the catalog: kept as it was"
@@ -138,8 +138,17 @@ def _better(row: CardRow, old: EntryFile) -> bool:
     return 0 < row.rounded_to < old.rounded_to
 
 
-def _file(row: CardRow, seen: str) -> EntryFile:
+def _agree_in_size(row: CardRow, old: EntryFile) -> bool:
+    return abs(row.file_bytes - old.file_bytes) <= row.rounded_to + old.rounded_to
+
+
+def _file(row: CardRow, old: EntryFile | None, seen: str) -> EntryFile:
+    """Return the file of a row, with the words known of it and, if it is the same, its digest."""
     new = EntryFile(row.label, row.paths, row.file_bytes, row.rounded_to, (), CARD, seen)
+    if old is not None:
+        new = new._replace(**{name: getattr(old, name) for name in WORDS})
+        if row.paths == old.paths and _agree_in_size(row, old):
+            new = new._replace(sha256=old.sha256)
     return _with_words(new, row)
 
 
