@@ -114,6 +114,13 @@ def test_hub_that_is_away_is_not_asked_about_every_repo(online: Command, hub: Lo
     assert len(hub.requests("hub")) < 40
 
 
+def test_wait_that_no_clock_can_tell_is_no_wait(online: Command, hub: LoopbackHub) -> None:
+    shop = many(online, hub, 2)
+    never = {"Retry-After": "Wed, 21 Oct 2015 07:28:00 +99999999999999999999"}
+    hub.add_fault(faults.status(429, headers=never, times=1))
+    assert "2 repos: 0 as catalogued, 2 changed" in shop().stdout
+
+
 @pytest.mark.parametrize("code", [401, 403])
 def test_wrong_token_makes_no_repo_count_as_gone(
     code: int, online: Command, hub: LoopbackHub

@@ -246,7 +246,7 @@ def _refused(answer: Answer) -> WebError:
 def wait_of(headers: Mapping[str, str]) -> float | None:
     """Return the seconds an answer asks to wait, from Retry-After (also a date) or RateLimit."""
     retry_after = headers.get("Retry-After", "")
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, OverflowError):
         # Held against the server's own clock, for ours may be wrong.
         until = parsedate_to_datetime(retry_after) - parsedate_to_datetime(headers.get("Date", ""))
         return max(0.0, until.total_seconds())
