@@ -48,8 +48,14 @@ def test_card_in_bartowskis_form() -> None:
 def test_words_of_bartowskis_card() -> None:
     words = parse_card(BARTOWSKI, BARTOWSKI_REPO).words
     assert (words.license, words.base_model) == ("llama3.1", "someone/Tiny-Llama-70B")
-    assert (words.quantizer, words.llama_cpp, words.imatrix) == ("bartowski", "b3472", True)
+    assert (words.llama_cpp, words.imatrix) == ("b3472", True)
     assert words.prompt_format == "<|sys|>{system_prompt}<|end|>\n<|user|>{prompt}<|end|>\n"
+
+
+@pytest.mark.parametrize("evil", ["\x1b[31m", "\u202e", "\x07"])
+def test_prompt_that_plays_tricks_on_a_terminal_is_none(evil: str) -> None:
+    text = f"## Prompt format\n```\n<|user|>{evil}{{prompt}}\n```\n"
+    assert parse_card(text, BARTOWSKI_REPO).words.prompt_format is None
 
 
 def test_card_in_mradermachers_form() -> None:

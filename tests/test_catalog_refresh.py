@@ -159,6 +159,16 @@ def test_licence_that_changed_is_told(online: Command, hub: LoopbackHub) -> None
     assert get(shop.catalog)["license"] == "mit"
 
 
+@pytest.mark.parametrize("nothing", ["   ", "x" * 100_000])
+def test_licence_that_is_none_is_not_taken_over(
+    nothing: str, online: Command, hub: LoopbackHub
+) -> None:
+    hub.add_repo(REPO, files("Q8_0"), license=nothing)
+    shop = Shop(online, known("Q8_0"))
+    assert shop.lines("--write") == []
+    assert get(shop.catalog)["license"] == "apache-2.0"
+
+
 def test_document_holds_the_same(online: Command, hub: LoopbackHub) -> None:
     hub.add_repo(REPO, files("Q8_0", "Q4_K_M"), **ABOUT)
     shop = Shop(online, known("Q8_0"))

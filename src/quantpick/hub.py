@@ -45,6 +45,9 @@ _MOST_PAGES = 1000
 #: Seconds that a listing may take to arrive, however steadily it drips.
 _LISTING_TIME = 120.0
 
+#: Characters of the longest licence or base model that a card can name.
+_MOST_WORD = 200
+
 #: Answers that stand, by the Hub's own word or by HTTP status; the first match counts.
 _REFUSALS: tuple[tuple[str | int, type[QuantpickError], str, str], ...] = (
     (
@@ -239,10 +242,12 @@ def _licence(card: dict[str, Any]) -> str | None:
 
 
 def _card_value(card: dict[str, Any], field: str) -> str | None:
+    """Return a word of the card, None for what is none: nothing, or text without end."""
     value = card.get(field)
     if isinstance(value, list) and value:
         value = value[0]
-    return printable(value) if isinstance(value, str) else None
+    text = value.strip() if isinstance(value, str) else ""
+    return printable(text) if 0 < len(text) <= _MOST_WORD else None
 
 
 def _network_hint(error: WebError) -> str:

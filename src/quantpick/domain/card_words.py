@@ -11,7 +11,7 @@ from quantpick.domain.spec import is_repo_id
 _MOST_MATTER = 400
 _MOST_PROMPT = 60
 
-_FIELD = re.compile(r"(license|license_name|base_model|quantized_by):\s*(.*)")
+_FIELD = re.compile(r"(license|license_name|base_model):\s*(.*)")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RELEASE = re.compile(r"releases/tag/b(\d{3,6})\b|llama\.cpp\W{0,9}release\W{0,9}b(\d{3,6})\b")
 _IMATRIX = re.compile(
@@ -27,7 +27,6 @@ class CardWords(NamedTuple):
 
     license: str | None = None
     base_model: str | None = None
-    quantizer: str | None = None
     llama_cpp: str | None = None
     imatrix: bool | None = None
     prompt_format: str | None = None
@@ -39,12 +38,11 @@ def card_words(lines: list[str]) -> CardWords:
     licence = matter.get("license")
     if licence == "other":
         licence = matter.get("license_name", licence)
-    base, quantizer = matter.get("base_model"), matter.get("quantized_by")
+    base = matter.get("base_model")
     found = next(filter(None, map(_RELEASE.search, lines)), None)
     return CardWords(
         license=licence if licence and _ID.fullmatch(licence) else None,
         base_model=base if base and is_repo_id(base) else None,
-        quantizer=quantizer if quantizer and _ID.fullmatch(quantizer) else None,
         llama_cpp=f"b{found.group(1) or found.group(2)}" if found else None,
         imatrix=_imatrix(lines),
         prompt_format=_prompt(lines),
@@ -84,7 +82,10 @@ def _imatrix(lines: list[str]) -> bool | None:
 
 
 def _prompt(lines: list[str]) -> str | None:
-    """Return the example of a turn under its heading, None unless it has a place for the prompt."""
+    """Return the example of a turn under its heading, None unless it has a place for the prompt.
+
+    None too where it holds what a terminal would obey.
+    """
     start = next((at for at, line in enumerate(lines) if _PROMPT.match(line)), None)
     if start is None:
         return None
@@ -93,7 +94,8 @@ def _prompt(lines: list[str]) -> str | None:
         if line.startswith(_FENCE):
             if block is not None:
                 text = "\n".join(block)
-                return text + "\n" if "{prompt}" in text else None
+                safe = all(map(str.isprintable, block))
+                return text + "\n" if safe and "{prompt}" in text else None
             block = []
         elif block is not None:
             block.append(line)
