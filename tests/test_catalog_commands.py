@@ -189,6 +189,7 @@ def test_shape_that_breaks_a_rule_is_left_out_and_said_so(
     done = succeeds(run("catalog", "add", REPO, "--write"))
     assert f"! {REPO}  the shape " in done.stdout
     assert "shape" not in get(folder)
+    assert "shape" not in get(folder)["sources"]
     assert succeeds(run("catalog", "check")).stdout.endswith("no fault\n")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from quantpick.domain.catalog_check import check_entry
 from quantpick.domain.catalog_diff import Change, ChangeKind, changes
 from quantpick.domain.entry import entry_document
+from quantpick.domain.first_facts import SHAPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -98,7 +99,10 @@ def _sound_shape(known: Known | None, new: Draft, reference: Reference, told: li
         return new
     told.append(f"the shape was not taken: {wrong}")
     shape = known.draft.facts.shape if known else None
-    return new._replace(facts=new.facts._replace(shape=shape))
+    before = known.draft.facts.sources.get(SHAPE) if known else None
+    sources = {name: text for name, text in new.facts.sources.items() if name != SHAPE}
+    sources |= {SHAPE: before} if before else {}
+    return new._replace(facts=new.facts._replace(shape=shape, sources=sources))
 
 
 def _sound_rows(known: Known | None, new: Draft, reference: Reference) -> tuple[Draft, list[str]]:
