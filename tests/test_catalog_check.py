@@ -119,6 +119,7 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str, str]] = {
     "no files": (of_entry(files=[]), TOP, "files is not a list that is not empty"),
     "an empty source": (of_entry(sources={"card": " "}), TOP, "sources is not texts by name"),
     "a shape's figure": (of_shape(block_count=0), SHAPED, "block_count is not a whole number"),
+    "too many layers": (of_shape(block_count=10**15), SHAPED, "block_count is not a whole number"),
     "no figure": (without("shape", "head_count"), SHAPED, "head_count is missing"),
     "a figure's name": (of_shape(heads=4), SHAPED, "'heads' is no field that is known"),
     "no width": (without("shape", "feed_forward_length"), SHAPED, "feed_forward_length is missing"),

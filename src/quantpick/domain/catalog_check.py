@@ -14,7 +14,7 @@ from quantpick.domain.entry import MOST_SHORT
 from quantpick.domain.listing import MOST_BYTES
 from quantpick.domain.names import is_sha256, unsafe_path
 from quantpick.domain.quant import FileKind, canonical_label, parse_filename
-from quantpick.domain.shape import Layer, Shape
+from quantpick.domain.shape import MOST_BLOCKS, Layer, Shape
 from quantpick.domain.tensors import TYPES_BY_NAME
 from quantpick.domain.weights import MOST_HEADER
 
@@ -128,6 +128,11 @@ _OPTIONAL = {
 }
 _SHAPE = {name: _COUNT if name in _OPTIONAL else _needed(_COUNT) for name in Shape._fields}
 _SHAPE |= {
+    "block_count": _Field(
+        f"a whole number above zero, and at most {MOST_BLOCKS}",
+        lambda value: _is_count(value) and value <= MOST_BLOCKS,
+        needed=True,
+    ),
     "architecture": _needed(_TEXT),
     "tied": _FLAG,
     "known": _FLAG,

@@ -10,7 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from quantpick.domain.header import LongArray
-from quantpick.domain.shape import Layer, Shape
+from quantpick.domain.shape import MOST_BLOCKS, Layer, Shape
 from quantpick.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -91,9 +91,6 @@ _PLAIN = frozenset(
 #: Attention over a latent cache, if the file is converted for it.
 _LATENT = frozenset({"deepseek2"})
 
-#: llama.cpp's own limit, LLAMA_MAX_LAYERS.
-_MOST_BLOCKS = 512
-
 KNOWN = frozenset(
     _PLAIN
     | _LATENT
@@ -143,7 +140,7 @@ def shape_of(header: Header) -> Shape:
         raise _missing("general.architecture")
     keys = _Keys(header.metadata, architecture, 0)
     blocks = keys.count("block_count")
-    if not 0 < blocks <= _MOST_BLOCKS:
+    if not 0 < blocks <= MOST_BLOCKS:
         raise _missing(f"{architecture}.block_count")
     keys = _Keys(header.metadata, architecture, blocks)
     heads = keys.count("attention.head_count")

@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+#: llama.cpp's own limit, LLAMA_MAX_LAYERS.
+MOST_BLOCKS = 512
+
 #: Figures that only some models have, 0 in the others, in the order of a catalog file.
 FURTHER_FIGURES = (
     "expert_count",

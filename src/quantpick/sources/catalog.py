@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from quantpick.domain.model import Model, QuantFile, QuantInfo, Reference
 from quantpick.domain.names import is_sha256, near_hint, part_hint, unsafe_path
 from quantpick.domain.quant import FileKind, canonical_label, parse_filename
-from quantpick.domain.shape import FURTHER_FIGURES, Layer, Shape
+from quantpick.domain.shape import FURTHER_FIGURES, MOST_BLOCKS, Layer, Shape
 from quantpick.domain.units import parse_build
 from quantpick.domain.weights import LayerWeights, Weights
 from quantpick.errors import NotFoundError, UsageError
@@ -181,6 +181,8 @@ def _shape(document: dict[str, Any], name: str) -> Shape | None:
         needed.append("sliding_window_pattern")
     counts: dict[str, Any] = {field: count_of(row, field, where) for field in needed}
     counts |= {field: count_of(row, field, where) for field in _MORE_FIGURES if field in row}
+    if counts["block_count"] > MOST_BLOCKS:
+        broken(where, f"block_count is above {MOST_BLOCKS}")
     return Shape(
         architecture=text_of(row, "architecture", where),
         **({"feed_forward_length": 0} | counts),
