@@ -142,18 +142,6 @@ def test_same_again_writes_nothing(run: Command, hub: LoopbackHub, folder: Path)
     assert written(folder) == before
 
 
-def test_index_that_a_killed_run_left_behind_is_made_anew(
-    run: Command, hub: LoopbackHub, folder: Path
-) -> None:
-    hub.add_repo(REPO, files(*LABELS))
-    succeeds(run("catalog", "check", "--write-index"))
-    before = (folder / "index.json").read_text("utf-8")
-    succeeds(run("catalog", "add", REPO, "--write"))
-    (folder / "index.json").write_text(before, "utf-8")
-    succeeds(run("catalog", "add", REPO, "--write"))
-    succeeds(run("catalog", "check"))
-
-
 def test_revision_is_what_is_listed(run: Command, hub: LoopbackHub, folder: Path) -> None:
     hub.add_repo(REPO, files("Q4_K_M"), sha=COMMIT, revision="v1")
     hub.add_repo(REPO, files("Q8_0"), sha="d4" * 20)
@@ -290,14 +278,6 @@ def card(*rows: str) -> str:
     return "\n".join(["| Filename | Quant type | File Size | Split |", "|-|-|-|-|", *rows])
 
 
-def test_repo_without_an_entry_gets_no_short_name(run: Command, folder: Path) -> None:
-    card = folder.parent / "card.md"
-    card.write_text("| Filename | Size |\n|--|--|\n| x-Q4_K_M.gguf | big |\n", "utf-8")
-    words = ("catalog", "import", str(card), "--repo", REPO, "--write")
-    fails(run(*words, "--alias", "short"), 3, f"nothing of {REPO} to catalogue")
-    succeeds(run("catalog", "check"))
-
-
 def test_what_is_known_better_stays_and_what_is_known_worse_goes(
     run: Command, folder: Path
 ) -> None:
@@ -325,28 +305,6 @@ def test_what_is_known_better_stays_and_what_is_known_worse_goes(
     kept = "Q2_K has 3.18 GB in the card and 3.00 GB in the catalog: kept as it was"
     assert f"! {REPO}  {kept}" in done.stdout
     assert "Q4_K_M" not in done.stdout
-
-
-def test_finer_size_of_the_same_file_takes_neither_its_digest_nor_its_words(
-    run: Command, folder: Path
-) -> None:
-    digests = {"Q8_0": "1" * 64, "Q4_K_M": "2" * 64}
-    known = entry(
-        row("Q8_0", 8_500_000_000, rounded_to=10**8, sha256=[digests["Q8_0"]], recommended=False),
-        row("Q4_K_M", 4_000_000_000, rounded_to=10**8, sha256=[digests["Q4_K_M"]]),
-    )
-    new_catalog(folder.parent / "own", {REPO: known})
-    own = Command(run.cwd, {**run.env, "QUANTPICK_CATALOG": str(folder.parent / "own")})
-    text = card(
-        f"| {named('Q8_0')} | Q8_0 | 8.54GB | |", f"| {named('Q4_K_M')} | Q4_K_M | 4.92GB | |"
-    )
-    done = succeeds(import_card(own, text, REPO, "--write"))
-    found = rows_of(folder.parent / "own")
-    assert found["Q8_0"]["bytes"] == 8_540_000_000
-    assert (found["Q8_0"]["sha256"], found["Q8_0"]["recommended"]) == ([digests["Q8_0"]], False)
-    # Another size than the known one allows: another file, of which no digest is known.
-    assert "sha256" not in found["Q4_K_M"]
-    assert "now exact" not in done.stdout
 
 
 def test_shape_comes_from_another_repo_of_the_same_base_model(run: Command, folder: Path) -> None:
