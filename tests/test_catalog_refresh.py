@@ -169,6 +169,14 @@ def test_licence_that_is_none_is_not_taken_over(
     assert get(shop.catalog)["license"] == "apache-2.0"
 
 
+def test_name_that_the_terminal_cannot_show_is_spelt_out(online: Command, hub: LoopbackHub) -> None:
+    hub.add_repo(REPO, {**files("Q8_0"), "T\u00efny-Q4_K_M.gguf": Q4}, **ABOUT)
+    shop = Shop(online, known("Q8_0"))
+    done = shop.online("catalog", "refresh", PYTHONIOENCODING="ascii")
+    assert done.status == 0, done.stderr
+    assert "T\\xefny-Q4_K_M.gguf" in done.stdout
+
+
 def test_document_holds_the_same(online: Command, hub: LoopbackHub) -> None:
     hub.add_repo(REPO, files("Q8_0", "Q4_K_M"), **ABOUT)
     shop = Shop(online, known("Q8_0"))

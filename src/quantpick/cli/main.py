@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Annotated
 
 import click
@@ -41,6 +42,9 @@ def run(words: list[str]) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # As Ctrl-C does: what has come is kept, and a child process ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A name that the terminal's character set lacks is no reason to end.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = _run(words)
         sys.stdout.flush()
