@@ -247,6 +247,15 @@ def test_file_too_small_for_its_label_is_not_taken_over(online: Command, hub: Lo
     assert shop.text() == before
 
 
+def test_sizes_out_of_order_are_taken_over_and_said_so(online: Command, hub: LoopbackHub) -> None:
+    wrong = {named("Q5_K_M"): b"x" * 300_000, named("Q4_K_M"): b"x" * 400_000}
+    hub.add_repo(REPO, {**files("Q8_0"), **wrong}, **ABOUT)
+    shop = Shop(online, known("Q8_0"))
+    said = "Q4_K_M is larger than Q5_K_M"
+    assert f"! quantpick catalog check will say: {said}" in shop.lines("--write")
+    assert shop.online("catalog", "check").stdout == f"models/{REPO}.json, files: {said}\n"
+
+
 def test_hostile_listing_writes_nothing_to_the_terminal_or_outside(
     online: Command, hub: LoopbackHub
 ) -> None:

@@ -64,9 +64,10 @@ class Known(NamedTuple):
 def propose(
     repo_id: str, known: Known | None, new: Draft, reference: Reference, notes: Iterable[str]
 ) -> Proposal:
-    """Return what to write of a draft: nothing that the catalog's rules refuse.
+    """Return what to write of a draft.
 
-    A row that breaks a rule stays as it was, or is left out; so is a shape.
+    A row that breaks a rule stays as it was, or is left out; so is a shape. Of rows that do not go
+    together nobody knows which is wrong: they are taken, and said so.
     """
     told = list(notes)
     if not _says_more(known, new):
@@ -78,6 +79,8 @@ def propose(
     if not _says_more(known, new):
         return Proposal(repo_id, None, (), tuple(told))
     document = entry_document(*new)
+    left = (fault for fault in check_entry("", document, reference) if fault.row is None)
+    told += (f"quantpick catalog check will say: {fault.what}" for fault in left)
     return Proposal(
         repo_id, document, changes(known.document if known else None, document), tuple(told)
     )
