@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from tests.support.catalogs import REPO, Shop, files, known, named, row, rows_of
@@ -46,6 +47,24 @@ def test_repo_without_an_entry_gets_no_short_name(online: Command) -> None:
     assert done.status == 3
     assert f"nothing of {OTHER} to catalogue" in done.stderr
     succeeds(shop.online("catalog", "check"))
+
+
+def test_runs_at_the_same_time_lose_nothing_of_each_other(online: Command) -> None:
+    shop = Shop(online, known("Q8_0"))
+    succeeds(shop.online("catalog", "check", "--write-index"))
+    given = str(card(online, "| x-Q4_K_M.gguf | 4GB |"))
+    names = [f"name-{number}" for number in range(6)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        lines = [
+            ("catalog", "import", given, "--repo", f"o/{name}", "--write", "--alias", name)
+            for name in names
+        ]
+        for done in pool.map(lambda line: shop.online(*line), lines):
+            succeeds(done)
+    aliases = (shop.catalog / "aliases.json").read_text("utf-8")
+    assert [name for name in names if f'"{name}"' not in aliases] == []
+    succeeds(shop.online("catalog", "check"))
+    assert list(shop.catalog.glob(".*")) == []
 
 
 def test_finer_size_of_the_same_file_takes_neither_its_digest_nor_its_words(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from filelock import FileLock
 
 from quantpick.domain.entry import EntryFacts
 from quantpick.domain.spec import Spec, is_repo_id, parse_spec
@@ -96,16 +98,18 @@ def is_alias(text: str) -> bool:
 
 def write_aliases(repo_id: str, aliases: list[str]) -> None:
     """Give a repo these short names beside those it has; the rows stay sorted."""
-    document = read_document(ALIASES)
-    named = {row["alias"]: row["repo_id"] for row in document["aliases"]}
-    named |= dict.fromkeys(aliases, repo_id)
-    rows = [{"alias": alias, "repo_id": named[alias]} for alias in sorted(named)]
-    _write(catalog_dir() / ALIASES, dump_table({**document, "aliases": rows}, "aliases"))
+    with _alone():
+        document = read_document(ALIASES)
+        named = {row["alias"]: row["repo_id"] for row in document["aliases"]}
+        named |= dict.fromkeys(aliases, repo_id)
+        rows = [{"alias": alias, "repo_id": named[alias]} for alias in sorted(named)]
+        _write(catalog_dir() / ALIASES, dump_table({**document, "aliases": rows}, "aliases"))
 
 
 def write_index() -> None:
     """Make the index of the catalog anew. Raises IntegrityError on a broken entry, DiskError."""
-    _write(index.index_path(), index.build_index())
+    with _alone():
+        _write(index.index_path(), index.build_index())
 
 
 def index_is_stale() -> bool:
@@ -139,6 +143,24 @@ def _entry_name(repo_id: str) -> str:
     return f"models/{repo_id}.json"
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Let no other process make what is made of several files meanwhile. Raises DiskError."""
+    lock = catalog_dir() / ".lock"
+    guard = FileLock(lock)
+    try:
+        guard.acquire()
+    except OSError as error:
+        raise _unwritten(lock, error) from error
+    try:
+        yield
+    finally:
+        # Removed while it is held: who waits for it notices.
+        with suppress(OSError):
+            lock.unlink()
+        guard.release()
+
+
 def _write(path: Path, text: str) -> None:
     # A name of its own: another process may write the same file now.
     written = path.with_name(f".{path.name}.{os.getpid()}.new")
@@ -149,7 +171,11 @@ def _write(path: Path, text: str) -> None:
     except OSError as error:
         with suppress(OSError):
             written.unlink(missing_ok=True)
-        raise DiskError(
-            f"cannot write the catalog file {path}: {error.strerror or error}",
-            f"set {CATALOG_VARIABLE} to a catalog folder that can be written",
-        ) from error
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: OSError) -> DiskError:
+    return DiskError(
+        f"cannot write the catalog file {path}: {error.strerror or error}",
+        f"set {CATALOG_VARIABLE} to a catalog folder that can be written",
+    )
