@@ -15,6 +15,7 @@ import pytest
 
 from tests.hub import faults
 from tests.support.catalogs import Shop, entry, get, ordered, put, put_aliases, row
+from tests.test_download_trouble import wait_until
 
 if TYPE_CHECKING:
     from tests.hub.loopback import LoopbackHub
@@ -46,17 +47,20 @@ def test_named_repos_alone_are_asked(online: Command, hub: LoopbackHub) -> None:
 
 
 class _Gate:
-    """Counts the transfers that are under way at once, by holding each until a few are there."""
+    """Counts the transfers that are under way at once, by holding each until so many are there."""
 
-    def __init__(self, hub: LoopbackHub) -> None:
+    def __init__(self, hub: LoopbackHub, wanted: int) -> None:
         self.now = self.most = 0
-        self._lock = threading.Lock()
+        self._lock, full = threading.Lock(), threading.Event()
         answer = hub.answers.answer
 
         def held(request: Any) -> Any:  # noqa: ANN401 -- as the hub has it
             with self._lock:
                 self.now += 1
                 self.most = max(self.most, self.now)
+                if self.now == wanted:
+                    full.set()
+            full.wait(30)
             time.sleep(0.05)
             with self._lock:
                 self.now -= 1
@@ -69,7 +73,7 @@ class _Gate:
 def test_so_many_repos_are_asked_at_once_and_no_more(
     connections: int, online: Command, hub: LoopbackHub
 ) -> None:
-    shop, gate = many(online, hub, 24), _Gate(hub)
+    shop, gate = many(online, hub, 24), _Gate(hub, connections)
     shop("--connections", str(connections))
     assert gate.most == connections
     assert len(asked(hub)) == 24
@@ -201,6 +205,8 @@ def interrupt(shop: Shop, hub: LoopbackHub, *words: str) -> None:
         seen += "now exact" in line
         if seen == 20:
             break
+    # It has asked for the next: a request that comes later would count as the next run's.
+    wait_until(lambda: "repo/r-0020" in hub.log[-1].path)
     os.kill(child.pid, signal.SIGTERM)
     _, said = child.communicate(timeout=60)
     assert child.returncode == 130, said
@@ -282,10 +288,12 @@ def test_what_was_only_shown_is_written_by_the_next_run(online: Command, hub: Lo
 def take(shop: Shop, count: int, connections: int = 8, wait: float = 0) -> None:
     """Take some answers of a refresh through the Python API, wait, and end it."""
     code = (
-        "import sys, time; from quantpick.api.refresh import catalogued, refresh; "
+        "import threading, time; from quantpick.api.refresh import catalogued, refresh; "
         "from quantpick.domain.policy import Policy; "
         f"found = refresh(catalogued([]), policy=Policy(connections={connections})); "
-        f"print([next(found).state for _ in range({count})]); time.sleep({wait}); found.close()"
+        f"print([next(found).state for _ in range({count})]); time.sleep({wait}); found.close(); "
+        # What is under way is answered before the end, and not while the next run is looked at.
+        "[one.join() for one in threading.enumerate() if one is not threading.main_thread()]"
     )
     env = shop.online.environment()
     done = subprocess.run(

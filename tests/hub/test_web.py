@@ -104,10 +104,11 @@ def test_certificate_that_nobody_vouches_for_is_refused_at_once_and_named(
     # The certificate is of 127.0.0.1, so for the other name even the right authority is no help.
     address, known = secure.endpoint.replace("127.0.0.1", host), env if host == "localhost" else {}
     there = at(quantpick, address, **known)
-    said = fails(there, *words, "--retries", "4")
+    said = fails(there, *words, "--retries", "9")
     assert "certificate" in said
     assert secure.log == []
-    assert time.monotonic() - start < 12
+    # The waits before nine further tries are 55 s.
+    assert time.monotonic() - start < 40
 
 
 # Proxies: hub.invalid and cdn.invalid are names that only the proxy knows

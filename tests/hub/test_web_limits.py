@@ -146,11 +146,11 @@ def test_hub_that_never_answers_is_given_up_in_time(online: Command, hub: Loopba
         hub.add_fault(faults.hang(path=path, server="cdn" if repo == "o/file" else "hub"))
     start = time.monotonic()
     with ThreadPoolExecutor(len(repos)) as pool:
-        there = replace(online, env={**online.env, "HF_HUB_DOWNLOAD_TIMEOUT": "1"})
+        there = replace(online, env={**online.env, "HF_HUB_DOWNLOAD_TIMEOUT": "3"})
         runs = [pool.submit(fails, there, f"{repo}:Q4_K_M", "--retries", "1") for repo in repos]
     assert [repo for repo, run in zip(repos, runs, strict=True) if repo not in run.result()] == []
-    # Two tries of a second each and the second between them.
-    assert 3 <= time.monotonic() - start < 20
+    # Two tries of three seconds each and the second between them.
+    assert 7 <= time.monotonic() - start < 60
     assert len([entry for entry in hub.log if entry.status == 0]) == 2 * len(repos)
 
 
