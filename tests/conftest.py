@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from tests.support.fake_nvml import FakeNvml
 
 
+# What would change an answer that a test gets in this process; the command has its own environment.
+for _name in list(os.environ):
+    if _name.startswith(("HF_", "HUGGING", "QUANTPICK_CA")):
+        del os.environ[_name]
+for _name in ("NO_PROXY", "no_proxy"):
+    os.environ[_name] = f"{os.environ.get(_name, '')},127.0.0.1,localhost"
+
 # No time limit an example: how fast the machine is proves nothing. CI tries the same examples every
 # time, so that it fails for a change and not for luck; elsewhere they are new.
 settings.register_profile(
