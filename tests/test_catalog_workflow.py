@@ -125,7 +125,7 @@ def test_what_is_new_is_proposed_with_the_report(online: Command, hub: LoopbackH
     assert f"+ {REPO}  Q8_0" in told
     assert "exact sizes: 2 of 2 (100 %)" in told
     assert "secret" not in told
-    proposed = runner.git("show", "--stat", "--format=%s", "catalog-refresh")
+    proposed = runner.git("show", "--name-only", "--format=%s", "catalog-refresh")
     assert f"models/{REPO}.json" in proposed
     assert "index.json" in proposed
     assert "catalog-refresh" in runner.git("ls-remote", "--heads", "origin")

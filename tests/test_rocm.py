@@ -80,6 +80,16 @@ def test_rocm_needs_the_compute_device(navi: Path) -> None:
     assert (state.state, "/dev/kfd" in state.detail) == (State.OK, True)
 
 
+def test_a_node_is_of_the_card_at_its_place_on_the_bus(tmp_path: Path) -> None:
+    for number, target in ((1, 110000), (2, 100301)):
+        write_amd(tmp_path, number, f"0000:0{number}:00.0", mem_info_vram_total=8 * GIB)
+        place_on_bus = number << 8
+        write_node(
+            tmp_path, number, simd_count=80, gfx_target_version=target, location_id=place_on_bus
+        )
+    assert [card.arch for card in probe(tmp_path).sightings] == ["gfx1100", "gfx1031"]
+
+
 def test_an_override_decides_what_rocm_takes_the_card_for(navi: Path) -> None:
     assert backends(navi, HSA_OVERRIDE_GFX_VERSION="10.3.0") == [BOTH, BOTH]
     answer = probe(navi, HSA_OVERRIDE_GFX_VERSION="10.3.0")

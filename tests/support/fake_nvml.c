@@ -157,10 +157,11 @@ int nvmlDeviceGetAddressingMode(const struct device *d, struct addressing *answe
     return say_number(d->addressing, &answer->mode);
 }
 
-/* The mode is -1 for cards that know none. */
+/* The mode is -1 for cards that know none. After the next reset it is always the other one. */
 int nvmlDeviceGetMigMode(const struct device *d, unsigned int *current, unsigned int *pending)
 {
-    *current = *pending = d->mig == 1;
+    *current = d->mig == 1;
+    *pending = !*current;
     return d->mig < 0 ? NOT_SUPPORTED : SUCCESS;
 }
 
