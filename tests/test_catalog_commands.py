@@ -262,6 +262,9 @@ def test_card_becomes_an_entry_with_rounded_sizes(
     assert succeeds(run("catalog", "check")).stdout.endswith("no fault\n")
     shown = run("list", BARTOWSKI_REPO, "--json").json["files"]
     assert {one["rounded_to"] for one in shown} == {10**7}
+    dropped = BARTOWSKI.replace("The default, *recommended*", "*not recommended*")
+    told = succeeds(import_card(run, dropped, BARTOWSKI_REPO)).stdout
+    assert "Q4_K_M  the card's words: recommended True -> recommended False" in told
 
 
 def test_rows_that_cannot_be_used_are_reported(run: Command, folder: Path) -> None:

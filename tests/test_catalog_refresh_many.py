@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from quantpick.sources.sweep import sweep
 from tests.hub import faults
 from tests.support.catalogs import Shop, entry, get, ordered, put, put_aliases, row
 from tests.test_download_trouble import wait_until
@@ -283,6 +284,11 @@ def test_what_was_only_shown_is_written_by_the_next_run(online: Command, hub: Lo
     shop("--write")
     rows = [get(shop.catalog, f"repo/r-{n:04}")["files"][0] for n in range(40)]
     assert [one for one in rows if "rounded_to" in one] == []
+
+
+def test_bug_in_a_thread_is_told_as_what_it_is() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(sweep(range(3, -1, -1), lambda number: 6 // number, 2))
 
 
 def take(shop: Shop, count: int, connections: int = 8, wait: float = 0) -> None:

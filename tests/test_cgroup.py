@@ -372,6 +372,7 @@ WORDS = ["/", "/..", "/a", "\\000", "\\777", "\\040", "\0", "max", "1", "9" * 30
 
 
 @example("/" * 2**20)
+@example("4:memory:/a/b\n1 2 3 / /c rw - cgroup none rw,memory")
 @example("4:memory:/" + "a/" * 2**19)
 @example("1" * 2**20)
 @example(" - cgroup2 " * 2**16)

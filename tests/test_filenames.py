@@ -303,7 +303,11 @@ HOSTILE = st.one_of(
 )
 
 
-@given(path=HOSTILE, ending=st.sampled_from(["", ".gguf", ".GGUF", ".gguf.part", ".gguf-split-"]))
+ENDINGS = ["", ".gguf", ".GGUF", ".gguf.part", ".gguf-split-", "-00001-of-00002.gguf"]
+ENDINGS += ["-00003-of-00002.gguf", "-00000-of-00002.gguf", ".gguf.part2of2", ".gguf.part3of2"]
+
+
+@given(path=HOSTILE, ending=st.sampled_from(ENDINGS))
 def test_any_name_is_read_and_says_nothing_impossible(path: str, ending: str) -> None:
     found = read(path + ending)
     assert found.label is None or canonical_label(found.label) == found.label

@@ -194,7 +194,17 @@ def test_no_gpu_is_stated_by_another_flag(text: str) -> None:
     assert caught.value.hints == ("for the CPU alone: --device none",)
 
 
-@given(st.one_of(st.text(), st.text("0123456789x* -gbim34axt", max_size=20)))
+PARTS = ["2", "x", " ", "-", "m4", "max", "64", "4090", "3090", "rtx", "24", "gb", "strix-halo"]
+
+
+@given(
+    st.one_of(
+        st.text(),
+        st.text("0123456789x* -gbim34axt", max_size=20),
+        st.lists(st.sampled_from(PARTS), max_size=5).map("".join),
+    )
+)
+@example("8x4090-24")
 @example("9" * 5000)
 @example("2x")
 @example("m1-" + "0" * 5000)

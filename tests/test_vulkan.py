@@ -67,8 +67,9 @@ def test_a_pci_address_is_hexadecimal(tmp_path: Path) -> None:
     assert seen.pci == "0001:c1:1f.2"
 
 
-def test_the_window_into_memory_is_no_memory_on_nvidia(tmp_path: Path) -> None:
-    heaps = [heap(4096 * MIB), heap(16 * GIB, local=False), heap(246 * MIB)]
+@pytest.mark.parametrize("window", [246, 256])
+def test_the_window_into_memory_is_no_memory_on_nvidia(window: int, tmp_path: Path) -> None:
+    heaps = [heap(4096 * MIB), heap(16 * GIB, local=False), heap(window * MIB)]
     (seen,) = see(tmp_path, gpu("NVIDIA T1000", vendor=NVIDIA, heaps=heaps))
     assert seen.total == 4096 * MIB
 
