@@ -213,9 +213,9 @@ def test_lm_studios_chosen_backend_is_asked(tmp_path: Path) -> None:
     backends = tmp_path / ".lmstudio" / "extensions" / "backends"
     write_engine(backends / "llama.cpp-linux-x86_64-avx2@1.50.0", devices())
     write_engine(backends / "llama.cpp-linux-x86_64-nvidia-cuda12-avx2@1.40.0", devices(CARD))
-    # Without a readable choice the last by name.
-    answer = probe_engine(place(HOME=str(tmp_path)))
-    assert answer.listed
+    # Without a readable choice the last by name; on Windows the home has another name.
+    for home in ("USERPROFILE", "HOME"):
+        assert probe_engine(place(**{home: str(tmp_path)})).listed
     chosen = tmp_path / ".lmstudio" / ".internal" / "backend-preferences-v1.json"
     chosen.parent.mkdir()
     for text, listed in (

@@ -147,6 +147,19 @@ def test_a_hung_driver_is_a_state_and_the_answer_comes(quantpick: Command, nvml:
     assert [warning["code"] for warning in found["warnings"]] == ["source_failed"]
 
 
+def test_the_program_is_asked_where_the_library_does_not_answer(
+    quantpick: Command, bare: Command, nvml: FakeNvml, tmp_path: Path
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    asked = [
+        "nvidia-smi" in states(hardware(with_path(machine, tmp_path)))
+        for machine in (bare, nvml.machine(quantpick, RTX_3090))
+    ]
+    assert asked == [True, False]
+
+
 # What is asked, and what to do
 
 

@@ -235,6 +235,9 @@ def test_a_card_whose_memory_nobody_knows_is_no_guess() -> None:
     (caveat,) = host.warnings
     assert caveat.code == "memory_unknown"
     assert "--vram" in caveat.message
+    for reason in ({"software": True}, {"hidden": "a variable"}, {"integrated": True}):
+        aside = Sighting("Intel driver", "Arc", backends=(VULKAN,))._replace(**reason)
+        assert picture(HOST, [aside], None).warnings == ()
 
 
 # Which devices count
