@@ -379,12 +379,8 @@ def test_group_tells_its_commands(quantpick: Command) -> None:
     done = quantpick("catalog", "--help")
     assert done.status == 0
     told = done.stdout.partition("Commands:")[2].split("\n  ")
-    assert [line.split()[0] for line in told if line.strip()] == [
-        "add",
-        "import",
-        "refresh",
-        "check",
-    ]
+    names = [line.split()[0] for line in told if line.strip()]
+    assert names == ["add", "import", "refresh", "check"]
 
 
 @pytest.mark.parametrize("name", ["add", "import", "refresh", "check"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quantpick.domain.override import Stated, override_host
+from quantpick.domain.override import STATED, Stated, override_host
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,22 @@ def probe(  # noqa: PLR0913 -- one keyword a flag
         from quantpick.probes import probe_host
 
         host = probe_host(engine=engine, devices=not stated.whole)
-    return override_host(host, stated)
+    return _with_bandwidths(override_host(host, stated))
+
+
+def _with_bandwidths(host: Host) -> Host:
+    """Return the host with the bandwidth of each device that has one by its name."""
+    if all(device.bandwidth or device.source == STATED for device in host.devices):
+        return host
+    from quantpick.domain.known_device import with_known_bandwidth
+    from quantpick.sources.devices import load_devices
+
+    table = load_devices()
+    devices = [
+        device if device.bandwidth else with_known_bandwidth(device, table)
+        for device in host.devices
+    ]
+    return host._replace(devices=tuple(devices))
 
 
 def _named_machine(words: Sequence[str]) -> Machine | None:

@@ -98,7 +98,8 @@ class Device(NamedTuple):
     than ``total``; ``free`` is None where unknown. ``gtt`` bytes of ``usable`` are the host's RAM
     (with unified memory all of it is). ``backend`` is None where only the memory was stated, and
     ``backends`` are all that can drive the device. ``arch`` is the CUDA compute capability
-    (``8.6``), the gfx target or the Metal family; ``bandwidth`` is in bytes a second;
+    (``8.6``), the gfx target or the Metal family; ``bandwidth`` is in bytes a second, from
+    ``source`` unless ``bandwidth_source`` says otherwise;
     ``engine_id`` is llama.cpp's name for it, such as ``CUDA0``.
     """
 
@@ -118,6 +119,7 @@ class Device(NamedTuple):
     fp16: bool | None = None
     bf16: bool | None = None
     bandwidth: int | None = None
+    bandwidth_source: str | None = None
     integrated: bool = False
     pci: str | None = None
     uuid: str | None = None

@@ -131,6 +131,7 @@ def _device(row: dict[str, Any]) -> Device:
         fp16=_flag(row.get("fp16")),
         bf16=_flag(row.get("bf16")),
         bandwidth=_count(row.get("bandwidth")),
+        bandwidth_source=_text(row.get("bandwidth_source")),
         integrated=bool(_flag(row.get("integrated"))),
         pci=_text(row.get("pci")),
         uuid=_text(row.get("uuid")),

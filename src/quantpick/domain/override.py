@@ -11,6 +11,9 @@ from quantpick.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+#: The source of a device of which the memory was stated and nothing else.
+STATED = "--vram"
+
 
 class Stated(NamedTuple):
     """What the user says of a machine; sizes in bytes, None and empty where nothing is said.
@@ -143,7 +146,7 @@ def _sharing_all(device: Device, ram: Ram) -> Device:
 def _stated_devices(sizes: Sequence[int], backend: Backend | None) -> tuple[Device, ...]:
     kind = MemoryKind.UNIFIED if backend is Backend.METAL else MemoryKind.DEDICATED
     return tuple(
-        Device(f"GPU {index}", backend, kind, size, size, None, "--vram")
+        Device(f"GPU {index}", backend, kind, size, size, None, STATED)
         for index, size in enumerate(sizes)
     )
 

@@ -92,7 +92,8 @@ def _facts(device: Device) -> Iterator[str]:
         if has is not None:
             yield name if has else f"no {name}"
     if device.bandwidth:
-        yield f"{device.bandwidth / GB:.0f} GB/s"
+        by_name = " by its name" if device.bandwidth_source else ""
+        yield f"{device.bandwidth / GB:.0f} GB/s{by_name}"
     if device.pci:
         yield f"PCI {device.pci}"
     if len(device.backends) > 1:
