@@ -232,3 +232,10 @@ def _is_of(value: object, kind: Any) -> bool:  # noqa: ANN401 -- a type or what 
     if hasattr(kind, "_fields") and isinstance(value, kind):
         return all(_is_of(getattr(value, n), k) for n, k in get_type_hints(kind).items())
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no endless file")
+def test_an_endless_file_is_refused(quantpick: Command) -> None:
+    run = quantpick("recommend", MODEL, "--host", "/dev/zero")
+    assert (run.status, run.stdout) == (2, "")
+    assert "too long" in run.stderr

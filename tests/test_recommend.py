@@ -340,3 +340,28 @@ def test_explain_auto_explains_the_pick(quantpick: Command) -> None:
     document = quantpick("explain", f"{MODEL}:auto", *machine, "--json").json
     assert document["verdict"]["picked"]
     assert quantpick("explain", f"{MODEL}:auto", "--ram", "8", "--backend", "cpu").status == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--ram", "64GiB"], ["IQ2_S is on the GPU whole", "--for quality takes Q5_K_S"]),
+        (["--ram", "64GiB", "--for", "speed"], []),
+        (["--ram", "4GiB"], []),
+    ],
+)
+def test_a_pick_of_two_bits_names_what_ram_would_spare(
+    quantpick: Command, words: list[str], told: list[str]
+) -> None:
+    machine = ["--vram", "24GiB", "--backend", "cuda", *words]
+    run = quantpick("recommend", "llama-3.3-70b", *machine)
+    assert run.stdout.splitlines()[2].split()[1] == "IQ2_S"
+    assert all(words in run.stderr for words in told)
+    assert bool(told) == ("--for quality" in run.stderr)
+
+
+@pytest.mark.parametrize("number", ["24576", "8188 "])
+def test_a_bare_number_that_can_only_be_mib_is_refused(quantpick: Command, number: str) -> None:
+    run = quantpick("recommend", MODEL, "--vram", number)
+    assert (run.status, run.stdout) == (2, "")
+    assert f"write {number.strip()}MiB" in run.stderr

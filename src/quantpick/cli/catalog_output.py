@@ -58,10 +58,13 @@ def print_refresh(found: Iterable[Outcome], total: int, *, write: bool, as_json:
     if as_json:
         _print_document(outcomes, summary)
         return
-    for outcome in outcomes:
-        _print_lines(outcome_lines(outcome))
-        sys.stdout.flush()
-    print(summary.line(write=write))
+    try:
+        for outcome in outcomes:
+            _print_lines(outcome_lines(outcome))
+            sys.stdout.flush()
+    finally:
+        # However it ends, what was found and written is told.
+        print(summary.line(write=write))
     problem = _problem(summary)
     if problem is not None:
         raise problem

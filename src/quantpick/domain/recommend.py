@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from quantpick.domain.verdict import Reason, Verdict
 
 
+#: Below this many bits a quant is taken for its speed alone.
+_FAIR_BITS = 3
+
 #: Reasons against a quant that less memory for its context can take away.
 _CHANGEABLE = (
     ReasonCode.CONTEXT_TOO_LARGE,
@@ -131,8 +134,26 @@ def _caveats(case: Case, verdicts: Sequence[Verdict], pick: Verdict | None) -> t
             Caveat("build_unknown", f"{message}; state your build, such as --llama-cpp b10587")
         )
     if pick is not None:
-        caveats += _memory_in_use(host, pick)
+        caveats += (*_memory_in_use(host, pick), *_better_in_part(case, pick))
     return tuple(caveats)
+
+
+def _better_in_part(case: Case, pick: Verdict) -> list[Caveat]:
+    """Return a warning where few bits were taken to be on the GPU, and RAM would spare that."""
+    if case.need.objective is not Objective.AUTO or case.rule.objective is not Objective.SPEED:
+        return []
+    (quality,) = rules(Objective.QUALITY, case.host)
+    other = first_fit(case.model, case.host, case.need, case.reference, quality)
+    if other is None or not _bits(pick, case) < _FAIR_BITS <= _bits(other, case):
+        return []
+    message = f"{pick.file.label} is on the GPU whole and loses much"
+    way_out = f"--for quality takes {other.file.label}, partly in RAM"
+    return [Caveat("better_partly_in_ram", f"{message}; {way_out}")]
+
+
+def _bits(verdict: Verdict, case: Case) -> int:
+    info = case.info(verdict.file)
+    return info.bits if info else 0
 
 
 def _memory_in_use(host: Host, pick: Verdict) -> list[Caveat]:

@@ -16,6 +16,10 @@ GIB = 2**30
 
 _UNITS = {"": GIB, "GIB": GIB, "GB": GB, "MIB": MIB, "MB": MB, "TIB": 2**40, "TB": 10**12}
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([a-z]*)", re.IGNORECASE | re.ASCII)
+
+#: A bare number above this many GiB was meant as MiB, the unit that nvidia-smi prints.
+_MOST_BARE = 4096
+
 _BUILD = re.compile(r"b?(\d{1,6})", re.IGNORECASE | re.ASCII)
 
 
@@ -23,7 +27,7 @@ def parse_size(text: str) -> int:
     """Bytes of a size such as ``24GiB``, ``24GB`` or ``24`` (a bare number is GiB).
 
     Raises UsageError for anything else, for a unit without its ``B`` (``24G`` could mean either),
-    and for a size of zero.
+    for a bare number that can only be MiB, and for a size of zero.
     """
     match = _SIZE.fullmatch(text.strip())
     unit = match.group(2).upper() if match else None
@@ -33,6 +37,11 @@ def parse_size(text: str) -> int:
             "write a number and GB (10^9 bytes) or GiB (2^30 bytes), for example 24GiB",
         )
     size = round(float(match.group(1)) * _UNITS[unit])
+    if not unit and size > _MOST_BARE * GIB:
+        raise UsageError(
+            f"the size {text!r} has no unit, and would be GiB",
+            f"write {text.strip()}MiB if that is meant, or the unit GiB or GB",
+        )
     if size <= 0:
         raise UsageError(f"the size {text!r} is zero", "give a size above zero, for example 24GiB")
     return size
