@@ -255,7 +255,7 @@ def test_an_unknown_architecture_is_a_bound_and_says_so(
     (judged,) = recommend(online)["verdicts"]
     assert (judged["fits"], judged["memory"]["exact"]) == (True, False)
     assert "memory_is_a_bound" in codes(judged)
-    assert "a bound" in online("recommend", REPO, *MACHINE).stdout
+    assert "upper bound" in online("recommend", REPO, *MACHINE).stdout
 
 
 # Sets, projectors, damage

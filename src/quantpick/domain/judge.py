@@ -197,7 +197,9 @@ def _memory_notes(file: QuantFile, layout: Layout, case: Case) -> list[Reason]:
     if not layout.memory.complete:
         notes.append(Reason(ReasonCode.CONTEXT_UNKNOWN))
     elif not layout.memory.exact:
-        notes.append(Reason(ReasonCode.MEMORY_IS_A_BOUND))
+        known = case.model.shape is not None and case.model.shape.known
+        unknown = "the types inside it" if known else "the rules of its architecture"
+        notes.append(Reason(ReasonCode.MEMORY_IS_A_BOUND, {"unknown": unknown}))
     if layout.placement is Placement.PARTIAL_OFFLOAD:
         notes.append(_offload_note(layout, case))
     if layout.split.repack:

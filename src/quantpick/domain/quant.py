@@ -97,6 +97,8 @@ _OTHER_FAMILIES = {
     "MXFP4": Family.FP4,
     "NVFP4": Family.FP4,
 }
+#: Unsloth's smallest mix is named for a type that is not in it (reference/quants.json).
+_MISNAMED = {"UD-TQ1_0": "IQ1_M"}
 _AUTHOR_SUFFIXES = ("_P", "_H", "_XSR", "_SR", "_MR")
 
 # Lower case with one separator. Only ASCII is changed, so that places in the name stay the same.
@@ -156,7 +158,7 @@ def matching_labels(wanted: str, labels: Iterable[str]) -> list[str]:
 
 def family_of(label: str) -> Family:
     """Family of a label; an author's own word for a mix is UNKNOWN, never a guess."""
-    base = base_label(label)
+    base = _MISNAMED.get(label.upper(), base_label(label))
     if base in _FLOATS:
         return Family.FLOAT
     # A label such as BF16_Q4_K names the type of embedding and output before that of the rest.

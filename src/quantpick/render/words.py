@@ -27,7 +27,7 @@ _PHRASES = {
     ReasonCode.CONTEXT_UNKNOWN: "context not counted: shape unknown",
     ReasonCode.MARGIN_SAYS_NO: "the margin rule says no: its file is {margin} below the memory, "
     "not 1 GB",
-    ReasonCode.MEMORY_IS_A_BOUND: "its memory is a bound: architecture or mix of types unknown",
+    ReasonCode.MEMORY_IS_A_BOUND: "its memory is an upper bound: {unknown} are not known",
     ReasonCode.REPACKED: "a llama.cpp built for this CPU keeps {copy_bytes} of its weights twice, "
     "the second time in its kernels' order",
     ReasonCode.NO_REPACK: "--no-repack: no room for the second copy that the CPU would keep",
@@ -78,7 +78,7 @@ _BRIEF = {
     ReasonCode.CONTEXT_TOO_LARGE: "context {short_by} short",
     ReasonCode.CONTEXT_UNKNOWN: "context not counted",
     ReasonCode.MARGIN_SAYS_NO: "margin rule: no",
-    ReasonCode.MEMORY_IS_A_BOUND: "a bound",
+    ReasonCode.MEMORY_IS_A_BOUND: "upper bound",
     ReasonCode.NO_REPACK: "--no-repack",
     ReasonCode.CACHE_REFUSED: "cache type refused",
     ReasonCode.CACHE_SLOW: "slow cache type",
