@@ -167,3 +167,17 @@ def test_mungerts_own_labels_are_judged_like_what_they_are_made_of(quantpick: Co
         assert not codes & {"unknown_label", "dominated"}
     pick = recommend(quantpick, "qwen3-4b-thinking-2507", *words)["pick"]
     assert pick["label"] == "Q6_K_M"
+
+
+def test_a_label_of_gpt_oss_tells_nothing_of_its_experts(quantpick: Command) -> None:
+    machine = ("--gpu", "4090", "--ram", "64GiB", "--llama-cpp", "10587", "--json")
+    repo = "unsloth/gpt-oss-20b-GGUF"
+    assert quantpick("explain", f"{repo}:Q2_K", *machine).json["quality"] is None
+    rows = quantpick("list", repo, "--json").json["files"]
+    assert {row["quality"] for row in rows} == {None}
+    verdicts = quantpick("recommend", repo, *machine).json["verdicts"]
+    small, large = (
+        next(v["speed"]["tokens_per_second"] for v in verdicts if v["label"] == label)
+        for label in ("Q2_K", "Q8_0")
+    )
+    assert small > large

@@ -98,16 +98,18 @@ def explain(spec: str, *, host: Host | None = None, need: Need | None = None) ->
 def _explained(
     verdict: Verdict, answer: Recommendation, change: Reason | None = None
 ) -> Explanation:
-    return Explanation(verdict, answer, change, qualities()(verdict.file.label))
+    quality = qualities(answer.model)(verdict.file.label)
+    return Explanation(verdict, answer, change, quality)
 
 
-def qualities() -> Callable[[str], Quality | None]:
-    """Return a function that tells what a label loses, by what was measured."""
+def qualities(model: Model | None) -> Callable[[str], Quality | None]:
+    """Return a function that tells what a quant of a model loses, by what was measured."""
+    from quantpick.domain.compatibility import main_label
     from quantpick.domain.quality import quality_of
     from quantpick.sources.quality import load_quality
 
-    table = load_quality()
-    return lambda label: quality_of(label, table)
+    table, shape = load_quality(), model.shape if model else None
+    return lambda label: quality_of(main_label(label, shape), table)
 
 
 def load(spec: str, *, strict: bool = True) -> Model:

@@ -69,11 +69,11 @@ def _list_quants(spec: str, *, as_json: bool) -> None:
     if as_json:
         from quantpick.render.document import files_record, print_document
 
-        print_document("list", files_record(model, reference, api.qualities()))
+        print_document("list", files_record(model, reference, api.qualities(model)))
     else:
         from quantpick.render.text import print_quants
 
-        print_quants(model, reference, api.qualities())
+        print_quants(model, reference, api.qualities(model))
 
 
 def _list_models(models: tuple[Model, ...], *, as_json: bool) -> None:

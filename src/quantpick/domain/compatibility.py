@@ -48,6 +48,11 @@ BORN_IN = {"gpt-oss": "MXFP4"}
 _FLOATS = {"BF16": "bf16", "F16": "fp16"}
 
 
+def main_label(label: str, shape: Shape | None) -> str:
+    """Return the label that tells the type of most of a file's bytes, as a rule its own."""
+    return BORN_IN.get(shape.architecture, label) if shape else label
+
+
 def with_types_inside(info: QuantInfo, file: QuantFile, shape: Shape | None) -> QuantInfo:
     """Return what is known of a label, with the types that this file has beside its label's.
 

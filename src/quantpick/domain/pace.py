@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from quantpick.domain.compatibility import main_label
 from quantpick.domain.judge import weights_in
 from quantpick.domain.need import Objective
 from quantpick.domain.rank import has_reason
@@ -31,7 +32,8 @@ def with_speed(verdict: Verdict, case: Case) -> Verdict:
         return verdict
     weights = weights_in(verdict.file, case.model.shape)
     devices = case.host.devices
-    run = Run(weights, case.model.shape, verdict.file.label, devices, verdict.split)
+    label = main_label(verdict.file.label, case.model.shape)
+    run = Run(weights, case.model.shape, label, devices, verdict.split)
     unknown = why_unknown(run, table)
     if unknown is not None:
         return verdict._replace(speed_unknown=unknown)
