@@ -84,3 +84,12 @@ def test_finer_size_of_the_same_file_takes_neither_its_digest_nor_its_words(
     # Another size than the known one allows: another file, of which no digest is known.
     assert "sha256" not in found["Q4_K_M"]
     assert "now exact" not in done.stdout
+
+
+def test_short_name_is_told_where_nothing_else_is_new(online: Command, hub: LoopbackHub) -> None:
+    hub.add_repo(REPO, files("Q8_0"))
+    shop = Shop(online, known("Q8_0"))
+    succeeds(shop.online("catalog", "add", REPO, "--write"))
+    done = succeeds(shop.online("catalog", "add", REPO, "--write", "--alias", "tiny"))
+    assert done.stdout.splitlines() == [f"{REPO}: nothing new", "short for it: tiny"]
+    assert '"tiny"' in (shop.catalog / "aliases.json").read_text("utf-8")

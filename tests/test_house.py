@@ -58,7 +58,7 @@ DOORS = {
     "psutil": {"probes/ram"},
     "pynvml": {"probes/nvidia"},
     "huggingface_hub": {"hub"},
-    "filelock": {"fetch/locks", "sources/catalog_edit"},
+    "filelock": {"locks"},
     "platformdirs": {"kept"},
     "urllib3": {"web"},
     "truststore": {"web"},

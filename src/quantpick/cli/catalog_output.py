@@ -41,6 +41,8 @@ def finish(proposal: Proposal, aliases: list[str], *, write: bool, as_json: bool
         print(f"written: {written}")
     elif proposal.document is not None:
         print("nothing written; to write it: --write")
+    if write and aliases:
+        print(f"short for it: {', '.join(aliases)}")
 
 
 def _print_lines(lines: Iterable[str]) -> None:

@@ -6,7 +6,6 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from quantpick.domain.progress import Silent
 from quantpick.domain.receipt import (
     SUFFIX,
     Receipt,
@@ -16,8 +15,8 @@ from quantpick.domain.receipt import (
     receipt_record,
 )
 from quantpick.errors import IntegrityError
-from quantpick.fetch.locks import hold
 from quantpick.fetch.places import STAGING, disk_error, tidy, write_text
+from quantpick.locks import hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,7 +41,7 @@ def write_receipt(
         return path
     try:
         # Another process may add another quant now.
-        with hold([folder / STAGING / f"{path.name}.lock"], Silent()):
+        with hold([folder / STAGING / f"{path.name}.lock"]):
             record = receipt_record(_grown(_known(path, repo_id), licence, entries))
             write_text(path, json.dumps(record, indent=1) + "\n")
     except OSError as error:

@@ -18,7 +18,6 @@ from quantpick.domain.units import format_gb
 from quantpick.errors import DiskError, IntegrityError, LockError, StoppedError
 from quantpick.fetch.digest import wrong_digest
 from quantpick.fetch.engine import fetch_all
-from quantpick.fetch.locks import hold
 from quantpick.fetch.part import PartFile, bytes_there, discard
 from quantpick.fetch.places import (
     cache_places,
@@ -30,6 +29,7 @@ from quantpick.fetch.places import (
 from quantpick.fetch.proven import check_set, fault, note_proof, read_structure
 from quantpick.fetch.queue import Job
 from quantpick.fetch.xet import fetch_by_xet
+from quantpick.locks import hold
 from quantpick.remote import RemoteBytes
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def fetch_plan(plan: Plan, way: Way) -> tuple[Fetched, ...]:
         missing = [place for place in places if not _present(place, way)]
         # What is there already needs no lock, nor a folder that can be written.
         if missing:
-            with hold({place.lock for place in places}, way.progress):
+            with hold({place.lock for place in places}, way.progress.note):
                 # Another process may have brought some while this one waited.
                 missing = [place for place in missing if not _present(place, way)]
                 _fetch_missing(plan, places, missing, way)

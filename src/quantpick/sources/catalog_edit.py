@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from filelock import FileLock
 
 from quantpick.domain.entry import EntryFacts
 from quantpick.domain.spec import Spec, is_repo_id, parse_spec
 from quantpick.errors import DiskError, UsageError
+from quantpick.locks import hold
 from quantpick.sources import catalog, index
 from quantpick.sources.catalog_format import dump_table
 from quantpick.sources.rows import CATALOG_VARIABLE, catalog_dir, read_document
@@ -147,18 +146,12 @@ def _entry_name(repo_id: str) -> str:
 def _alone() -> Iterator[None]:
     """Let no other process make what is made of several files meanwhile. Raises DiskError."""
     lock = catalog_dir() / ".lock"
-    guard = FileLock(lock)
-    try:
-        guard.acquire()
-    except OSError as error:
-        raise _unwritten(lock, error) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hold([lock]))
+        except OSError as error:
+            raise _unwritten(lock, error) from error
         yield
-    finally:
-        # Removed while it is held: who waits for it notices.
-        with suppress(OSError):
-            lock.unlink()
-        guard.release()
 
 
 def _write(path: Path, text: str) -> None:
