@@ -9,34 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from quantpick.domain.host import Backend, Device
+from quantpick.domain.host import Backend
 from quantpick.domain.machine import (
     Product,
     Vendor,
     alias_key,
-    machine_of,
     parse_machine,
 )
 from quantpick.errors import IntegrityError, UsageError
 from quantpick.probes.amd import ROCM_TARGETS
 from quantpick.sources import rows
 from quantpick.sources.devices import load_devices
+from tests.support.machines import CARDS, TABLE, label
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-TABLE = load_devices()
-CARDS = [product for product in TABLE if not product.unified]
-
-
-def one(text: str) -> Device:
-    (device,) = machine_of([text], TABLE).devices
-    return device
-
-
-def label(product: Product) -> str:
-    return product.name
 
 
 @pytest.mark.parametrize("product", TABLE, ids=label)

@@ -17,20 +17,7 @@ from quantpick.domain.machine import (
 from quantpick.domain.units import GIB
 from quantpick.domain.working_set import working_set
 from quantpick.errors import NotFoundError, UsageError
-from quantpick.sources.devices import load_devices
-
-TABLE = load_devices()
-CARDS = [product for product in TABLE if not product.unified]
-
-
-def one(text: str) -> Device:
-    (device,) = machine_of([text], TABLE).devices
-    return device
-
-
-def label(product: Product) -> str:
-    return product.name
-
+from tests.support.machines import CARDS, TABLE, label, one
 
 # What is typed
 
