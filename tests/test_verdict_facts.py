@@ -181,3 +181,18 @@ def test_a_label_of_gpt_oss_tells_nothing_of_its_experts(quantpick: Command) -> 
         for label in ("Q2_K", "Q8_0")
     )
     assert small > large
+
+
+def test_what_was_published_of_a_label_is_shown_with_its_model_mixer_and_source(
+    quantpick: Command,
+) -> None:
+    spec = ("explain", "qwen3-4b-thinking-2507:IQ2_XXS", "--gpu", "3060")
+    rows = quantpick(*spec, "--json").json["published"]
+    gate = {row["mix"]: row for row in rows if row["quantizer"] == "Mungert"}
+    assert (gate[None]["ppl"], gate["DynamicGate"]["ppl"]) == (11.3, 9.84)
+    assert {row["label"] for row in rows} == {"IQ2_XXS"}
+    assert {"Mistral-7B", "Meta-Llama-3-8B"} <= {row["model"] for row in rows}
+    lines = quantpick(*spec).stdout.splitlines()
+    (shown,) = (line for line in lines if "Mungert, DynamicGate, model card of" in line)
+    assert shown.split()[:4] == ["Llama-3-8B-Instruct", "-", "-", "9.84"]
+    assert any("Artefact2" in line and "76.9 %" in line for line in lines)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from quantpick.domain.inspection import Inspection
     from quantpick.domain.listing import Listing
     from quantpick.domain.model import Model, Reference
-    from quantpick.domain.quality import Quality
+    from quantpick.domain.quality import Measurement, Quality
     from quantpick.domain.spec import Spec
     from quantpick.domain.verdict import Reason, Recommendation, Verdict
 
@@ -42,13 +42,15 @@ class Explanation(NamedTuple):
     """One quant's verdict, the recommendation it was judged in, and what would make it fit.
 
     ``change`` is the cheapest change for a quant whose context does not fit, else None.
-    ``quality`` is what the quant loses, None where nobody can tell.
+    ``quality`` is what the quant loses, None where nobody can tell; ``published`` is all that was
+    measured of its label, on whatever model.
     """
 
     verdict: Verdict
     recommendation: Recommendation
     change: Reason | None = None
     quality: Quality | None = None
+    published: tuple[Measurement, ...] = ()
 
 
 def recommend(
@@ -98,18 +100,29 @@ def explain(spec: str, *, host: Host | None = None, need: Need | None = None) ->
 def _explained(
     verdict: Verdict, answer: Recommendation, change: Reason | None = None
 ) -> Explanation:
-    quality = qualities(answer.model)(verdict.file.label)
-    return Explanation(verdict, answer, change, quality)
+    from quantpick.domain.quality import measurements_of, quality_of
+    from quantpick.sources.quality import load_quality
+
+    table = load_quality()
+    label = _told_by(verdict.file.label, answer.model)
+    published = measurements_of(label, table)
+    return Explanation(verdict, answer, change, quality_of(label, table), published)
 
 
-def qualities(model: Model | None) -> Callable[[str], Quality | None]:
+def qualities(model: Model) -> Callable[[str], Quality | None]:
     """Return a function that tells what a quant of a model loses, by what was measured."""
-    from quantpick.domain.compatibility import main_label
     from quantpick.domain.quality import quality_of
     from quantpick.sources.quality import load_quality
 
-    table, shape = load_quality(), model.shape if model else None
-    return lambda label: quality_of(main_label(label, shape), table)
+    table = load_quality()
+    return lambda label: quality_of(_told_by(label, model), table)
+
+
+def _told_by(label: str, model: Model | None) -> str:
+    """Return the label that tells what a quant loses."""
+    from quantpick.domain.compatibility import main_label
+
+    return main_label(label, model.shape if model else None)
 
 
 def load(spec: str, *, strict: bool = True) -> Model:

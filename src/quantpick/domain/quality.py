@@ -157,6 +157,13 @@ def quality_of(label: str, table: QualityTable) -> Quality | None:
     return found
 
 
+def measurements_of(label: str, table: QualityTable) -> tuple[Measurement, ...]:
+    """Return every published row of a label, on any model and in any mix, as published."""
+    name = label.removeprefix("i1-")
+    names = {name, _SAME.get(name, name)}
+    return tuple(row for row in table.measurements if row.label in names)
+
+
 def quality_record(quality: Quality | None) -> dict[str, Any] | None:
     """Return a quality for a document: its figures, and ``measured`` beside what they rest on."""
     return quality and {**quality._asdict(), "measured": quality.measured}

@@ -17,7 +17,7 @@ _FOLDED = frozenset({"why", "note", "place", "what", "detail"})
 _LEAST = 12
 
 #: Columns of names that fold where the line is too short for them.
-_NAMES = frozenset({"model", "alias", "repo"})
+_NAMES = frozenset({"model", "alias", "repo", "measured on"})
 
 _GAP = "  "
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from quantpick.domain.memory import Memory, Use
     from quantpick.domain.model import Model, QuantFile, Reference
-    from quantpick.domain.quality import Quality
+    from quantpick.domain.quality import Measurement, Quality
     from quantpick.domain.verdict import Reason, Recommendation, Verdict
     from quantpick.errors import QuantpickError
 
@@ -65,6 +65,7 @@ def explanation_record(
     answer: Recommendation,
     change: Reason | None = None,
     quality: Quality | None = None,
+    published: Iterable[Measurement] = (),
 ) -> Record:
     """Return one verdict in place of all, what would make it fit, and what it loses."""
     record = recommendation_record(answer)
@@ -72,7 +73,11 @@ def explanation_record(
     changed = {"code": change.code, **change.figures} if change else None
     from quantpick.domain.quality import quality_record
 
-    told = {"change": changed, "quality": quality_record(quality)}
+    told = {
+        "change": changed,
+        "quality": quality_record(quality),
+        "published": [row._asdict() for row in published],
+    }
     return {"verdict": _verdict(verdict, answer), **told, **record}
 
 

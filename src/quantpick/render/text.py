@@ -6,7 +6,7 @@ are as long as they need to be.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from quantpick.domain.advice import advice
@@ -29,11 +29,13 @@ from quantpick.render.words import (
     backend_name,
     brief,
     kld_cell,
+    measured,
     outcome,
     phrase,
     phrases,
     quality_sentence,
     rule_sentence,
+    source_name,
     speed_range,
     speed_sentence,
     support_words,
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from quantpick.domain.host import Device, Host
     from quantpick.domain.model import Model, QuantFile, Reference
     from quantpick.domain.plan import Download
-    from quantpick.domain.quality import Quality
+    from quantpick.domain.quality import Measurement, Quality
     from quantpick.domain.verdict import Reason, Recommendation, Verdict
     from quantpick.render.console import Console
 
@@ -92,6 +94,7 @@ def print_explanation(
     answer: Recommendation,
     change: Reason | None = None,
     quality: Quality | None = None,
+    published: Sequence[Measurement] = (),
 ) -> None:
     """Print one verdict as a sum: the terms in each place, and what the rules say of it."""
     console = new_console()
@@ -117,7 +120,22 @@ def print_explanation(
         console.line(line)
     if answer.pick is not None and verdict is not answer.pick:
         console.line(f"the pick is {answer.pick.file.label}")
+    if published:
+        console.table(_published_table(published))
     print_warnings(answer.warnings)
+
+
+def _published_table(rows: Iterable[Measurement]) -> Table:
+    """Return what was published of a label, whatever the model, in the figures published."""
+    table = Table("measured on", "KLD", "median", "perplexity", "same token", "what")
+    for row in rows:
+        figures = map(measured, (row.kld_mean, row.kld_median, row.ppl))
+        same = "-" if row.same_top_pct is None else f"{row.same_top_pct:.1f} %"
+        whose = source_name(row.source)
+        mixer = None if row.quantizer and whose.startswith(row.quantizer) else row.quantizer
+        what = ", ".join(filter(None, (mixer, row.mix, whose)))
+        table.add_row(row.model, *figures, same, what)
+    return table
 
 
 def _stays_too_large(verdict: Verdict, answer: Recommendation) -> bool:

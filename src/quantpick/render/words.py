@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from quantpick.domain.advice import kept_free
@@ -288,6 +289,16 @@ def kld_cell(quality: Quality | None) -> str:
     if quality is None:
         return "unknown"
     return f"{'' if quality.measured else '~'}{quality.kld:.2g}"
+
+
+def measured(figure: float | None) -> str:
+    """Return a published figure in four digits."""
+    return "-" if figure is None else f"{figure:.4g}"
+
+
+def source_name(source: str) -> str:
+    """Return whose figures they are: what a source begins with, before where and how."""
+    return re.split(r"[,:(]| at ", source, maxsplit=1)[0].strip()
 
 
 def quality_sentence(quality: Quality | None) -> str:
