@@ -154,15 +154,15 @@ def predict(run: Run, table: SpeedTable) -> Speed | None:
     cost = cost_of(run.label)
     if why_unknown(run, table) or cost is None or run.shape is None:
         return None
-    seconds, bases, bands = 0.0, _weak(run, run.shape, cost), list[Band]()
+    seconds, bases, own = 0.0, _weak(run, run.shape, cost), dict[str, Band]()
     for device, (read, layers) in zip(run.devices, _shares(run, run.shape), strict=False):
         rates = rates_for(device, table)
         if not read or rates is None or device.bandwidth is None:
             continue
         seconds += sum(token_time(rates, cost, read, layers, device.bandwidth))
         bases.add(Basis.BACKEND if rates.generation == OTHER else Basis.GENERATION)
-        bands.append(rates.band)
-    bands += [table.bands[basis] for basis in bases - {Basis.GENERATION}]
+        own[rates.generation] = rates.band
+    bands = [*own.values(), *(table.bands[basis] for basis in bases - {Basis.GENERATION})]
     return _speed(1 / seconds, max(bases, key=list(Basis).index), bands)
 
 
