@@ -31,10 +31,11 @@ from quantpick.__main__ import main; main()
 """
 
 #: Puts a disk of its own in the place of the target, in a mount namespace that ends with the shell,
-#: and copies out what is on it in the end.
+#: and copies out what is on it in the end. Told its kind and source, mount does not take over the
+#: options that are there, which only root may set.
 _ON_A_DISK = """
 cp -a "$TARGET" "$AWAY/given" && mount -t tmpfs -o size=1g none "$TARGET" || exit 99
-cp -a "$AWAY/given/." "$TARGET" && mount -o "remount,$LIMIT" "$TARGET" || exit 99
+cp -a "$AWAY/given/." "$TARGET" && mount -t tmpfs -o "remount,$LIMIT" none "$TARGET" || exit 99
 "$@"; status=$?
 cp -a "$TARGET" "$AWAY/disk"; exit $status
 """

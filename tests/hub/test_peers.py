@@ -198,6 +198,8 @@ def spoil(path: Path) -> None:
     """Flip a bit in the middle of a file, and leave its length."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
+    # Xet leaves its files read-only.
+    path.resolve().chmod(0o644)
     path.resolve().write_bytes(data)
 
 
