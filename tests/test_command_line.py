@@ -148,6 +148,21 @@ def test_an_option_of_the_program_fails_in_json_too(quantpick: Command) -> None:
 # A reader that goes away
 
 
+def printing_to(
+    stdout: int, words: list[str], unbuffered: str, quantpick: Command
+) -> subprocess.CompletedProcess[str]:
+    """Run a command line whose output goes to an open file."""
+    return subprocess.run(
+        [sys.executable, "-m", "quantpick", *words],
+        cwd=quantpick.cwd,
+        env=quantpick.environment(PYTHONUNBUFFERED=unbuffered),
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize(
     "words",
@@ -167,15 +182,7 @@ def test_a_reader_that_went_away_is_not_an_error(
 ) -> None:
     ours, theirs = os.pipe()
     os.close(ours)
-    run = subprocess.run(
-        [sys.executable, "-m", "quantpick", *words],
-        cwd=quantpick.cwd,
-        env=quantpick.environment(PYTHONUNBUFFERED=unbuffered),
-        stdout=theirs,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+    run = printing_to(theirs, words, unbuffered, quantpick)
     os.close(theirs)
     assert (run.returncode, run.stderr) == (0, "")
 
@@ -191,15 +198,7 @@ def test_output_that_finds_no_room_is_no_bug(
     words: list[str], unbuffered: str, quantpick: Command
 ) -> None:
     with Path("/dev/full").open("w") as full:
-        run = subprocess.run(
-            [sys.executable, "-m", "quantpick", *words],
-            cwd=quantpick.cwd,
-            env=quantpick.environment(PYTHONUNBUFFERED=unbuffered),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
+        run = printing_to(full.fileno(), words, unbuffered, quantpick)
     assert (run.returncode, "Traceback" in run.stderr) == (8, False)
     assert run.stderr.splitlines()[0].startswith("error: cannot write the output: ")
 

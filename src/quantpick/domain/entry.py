@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quantpick.domain.blueprint import blueprint
+from quantpick.domain.compatibility import BORN_IN
 from quantpick.domain.mixing import mixed_types
 from quantpick.domain.shape import FURTHER_FIGURES, layers_of
 from quantpick.domain.tensors import Tensor
@@ -32,8 +33,6 @@ _ALIGNMENT = 32
 
 #: The quantizer's name for what the converter writes under another, for weights born so.
 _SAME_MIX = {"MXFP4": "MXFP4_MOE"}
-#: Architectures whose weights were published with the experts in MXFP4.
-_BORN_MXFP4 = frozenset({"gpt-oss"})
 
 #: Llama's vocabulary since version 3. From 3.1 on, told by the longer context, a factor stands for
 #: each rotary frequency; the longer versions of Phi 3 and 4 have two such lists.
@@ -190,7 +189,7 @@ def _agrees(tensors: list[Tensor], file: EntryFile, vocab_size: int) -> bool:
 def _mixed(
     shape: Shape, slots: tuple[Slot, ...], label: str, *, imatrix: bool
 ) -> list[Tensor] | None:
-    born = shape.architecture in _BORN_MXFP4
+    born = BORN_IN.get(shape.architecture)
     types = mixed_types(
         _SAME_MIX.get(label, label) if born else label,
         slots,
@@ -200,16 +199,16 @@ def _mixed(
         head_count_kv=shape.head_count_kv,
         expert_count=shape.expert_count,
         imatrix=imatrix,
-        source=_born_types(slots) if born else None,
+        source=_born_types(slots, born) if born else None,
     )
     if types is None:
         return None
     return [Tensor(name, dims, kind) for (name, dims), kind in zip(slots, types, strict=True)]
 
 
-def _born_types(slots: tuple[Slot, ...]) -> tuple[str, ...]:
+def _born_types(slots: tuple[Slot, ...], experts: str) -> tuple[str, ...]:
     """Return the types of the file that the others are made from, where it is not all one type."""
-    return tuple("MXFP4" if "_exps.weight" in name else "F32" for name, _ in slots)
+    return tuple(experts if "_exps.weight" in name else "F32" for name, _ in slots)
 
 
 def _slots(shape: Shape) -> tuple[Slot, ...] | None:

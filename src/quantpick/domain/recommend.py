@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 #: Below this many bits a quant is taken for its speed alone.
-_FAIR_BITS = 3
+FAIR_BITS = 3
 
 #: Reasons against a quant that less memory for its context can take away.
 _CHANGEABLE = (
@@ -140,11 +140,12 @@ def _caveats(case: Case, verdicts: Sequence[Verdict], pick: Verdict | None) -> t
 
 def _better_in_part(case: Case, pick: Verdict) -> list[Caveat]:
     """Return a warning where few bits were taken to be on the GPU, and RAM would spare that."""
-    if case.need.objective is not Objective.AUTO or case.rule.objective is not Objective.SPEED:
+    by_speed = case.need.objective is Objective.AUTO and case.rule.objective is Objective.SPEED
+    if not by_speed or _bits(pick, case) >= FAIR_BITS:
         return []
     (quality,) = rules(Objective.QUALITY, case.host)
     other = first_fit(case.model, case.host, case.need, case.reference, quality)
-    if other is None or not _bits(pick, case) < _FAIR_BITS <= _bits(other, case):
+    if other is None or _bits(other, case) < FAIR_BITS:
         return []
     message = f"{pick.file.label} is on the GPU whole and loses much"
     way_out = f"--for quality takes {other.file.label}, partly in RAM"

@@ -10,8 +10,9 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple
 
 from quantpick.domain.cache import estimate_kv_cache
+from quantpick.domain.judge import FOUR_BITS
 from quantpick.domain.names import near_hint
-from quantpick.domain.recommend import first_fit, recommend, rules
+from quantpick.domain.recommend import FAIR_BITS, first_fit, recommend, rules
 from quantpick.domain.verdict import Pool, Reason, ReasonCode, Recommendation
 from quantpick.domain.weights import MOST_HEADER
 from quantpick.errors import NotFoundError
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from quantpick.domain.need import Need
     from quantpick.domain.verdict import Rule, Verdict
     from quantpick.domain.wish import Wish
-
-#: Bits from which a quant is in the first class, and in the second.
-_GOOD_BITS, _FAIR_BITS = 4, 3
 
 #: What the Hub renamed, and its name since: cards name the base of Llama 3.1 both ways.
 _RENAMED = ("meta-llama/meta-llama-3.1-", "meta-llama/llama-3.1-")
@@ -169,7 +167,7 @@ def _with_training(verdict: Verdict, model: Model, need: Need) -> Verdict:
 
 def _order(model: Model, bits: int) -> tuple[int, int, int, str]:
     """Return the place in the list: by class, size, number of quants, and name."""
-    level = 0 if bits >= _GOOD_BITS else 1 if bits >= _FAIR_BITS else 2
+    level = 0 if bits >= FOUR_BITS else 1 if bits >= FAIR_BITS else 2
     return level, -model.parameters, -len(model.files), model.repo_id
 
 
